@@ -1,0 +1,1 @@
+# install, deps, run, test

@@ -1,0 +1,13 @@
+# One program per file in unit/ and stress/: a crash loses one file, and -j runs them together.
+TEST_SUPPORT :=
+unit_names := $(basename $(shell find tests/unit -name 'test_*.c' | sort))
+UNIT_TESTS += $(unit_names)
+$(foreach t,$(unit_names),$(eval $(t)_SRCS := $(t).c $(TEST_SUPPORT))$(eval $(t)_LIBS := -lcmocka))
+
+stress_names := $(basename $(shell find tests/stress -name 'stress_*.c' 2>/dev/null | sort))
+STRESS_TESTS += $(stress_names)
+$(foreach t,$(stress_names),$(eval $(t)_SRCS := $(t).c))
+
+fuzz_names := $(basename $(shell find tests/fuzz -name 'fuzz_*.c' 2>/dev/null | sort))
+FUZZERS += $(fuzz_names)
+$(foreach t,$(fuzz_names),$(eval $(t)_SRCS := $(t).c)$(eval $(t)_LIBS := -fsanitize=fuzzer))
