@@ -1,0 +1,41 @@
+/*
+ * indexer.h - the low-priority thread that turns committed records into index, dedupe and tag rows,
+ * in sorted chunks, and writes snapshots.
+ *
+ * Threads: stage and flush on the worker that owns the shard, in offset order per shard.
+ * Memory:  stage copies what it needs. Staged bytes travel to the thread in blocks.
+ * Order:   dedupe file ingested first, then index rows, tag rows and watermark in one batch, so the
+ *          watermark never promises more than what is there.
+ * Limits:  a chunk is cut at PS_CHUNK_RECORDS or after PS_CHUNK_MS; at most PS_BACKLOG_RECORDS
+ *          wait, then the writer waits (ps_indexer_backlog).
+ */
+#ifndef PERSISTENCE_INDEXER_H
+#define PERSISTENCE_INDEXER_H
+
+#include "persistence/record.h"
+#include "persistence/store.h"
+
+#define PS_CHUNK_RECORDS   131072u
+#define PS_CHUNK_MS        1500u
+#define PS_BACKLOG_RECORDS 524288u
+
+struct ps_indexer;
+struct ps_stage; /* one per worker */
+
+RT_NODISCARD rt_err ps_indexer_start(
+	struct ps_store *store, uint32_t workers, struct ps_indexer **out, struct rt_errinfo *info);
+/* Writes everything staged, moves the watermark, stops. */
+void ps_indexer_stop(struct ps_indexer *indexer);
+struct ps_stage *ps_indexer_stage(struct ps_indexer *indexer, uint32_t worker);
+uint64_t ps_indexer_backlog(const struct ps_indexer *indexer);
+
+/* A committed record. Non-command kinds only move the watermark. */
+void ps_stage_record(
+	struct ps_stage *stage, uint32_t shard, uint64_t offset, const struct ps_record *record);
+/* A snapshot whose events are all committed; copied. Dropped silently when the queue is full. */
+void ps_stage_snapshot(struct ps_stage *stage, uint32_t shard, struct rt_bytes pid,
+	const struct ps_snapshot *snapshot);
+/* Hands what is staged over. Call at the end of a turn; cheap when there is little. */
+void ps_stage_flush(struct ps_stage *stage);
+
+#endif
