@@ -1,1 +1,24 @@
-# BENCHES += bench/bench_x
+# The tables of docs/benchmarks.md. Programs of ours are in BENCHES and release builds; the peers'
+# programs are built from the Debian packages that are there and left out otherwise.
+
+BENCHES += bench/floor
+bench/floor_SRCS := bench/floor.c
+
+# ---- peers ----
+PEERS := $(if $(wildcard /usr/include/caf/all.hpp),build/bench/caf) \
+         $(if $(shell command -v erlc),build/bench/actors.beam)
+
+build/bench/caf: bench/peers/caf.cpp
+	@echo '  CXX    $@'
+	@mkdir -p $(@D)
+	$(Q)g++ -std=c++17 -O2 -w -o $@ $< -lcaf_core -lpthread
+build/bench/actors.beam: bench/peers/actors.erl
+	@echo '  ERLC   $@'
+	@mkdir -p $(@D)
+	$(Q)erlc -o $(@D) $<
+
+# BENCH_ROUNDS=3  BENCH_ONLY=row[,row]: rows whose name contains one of the words
+# BENCH_DIR=/var/tmp: where the stores are put; it must be on the disk that is meant
+bench:
+	$(Q)$(MAKE) --no-print-directory V=release all $(BENCHES:%=build/release/%) $(PEERS)
+	$(Q)python3 bench/run.py
