@@ -5,7 +5,9 @@
  * Mapping: proto3's: field names as in the .proto (lowerCamelCase accepted too), int64 as number or
  * string in, number out when |n| <= 2^53 else string; bytes as base64; enums by name; missing
  * fields are defaults; unknown or duplicate fields, wrong types, numbers out of range, NaN and
- * Infinity are errors that name the field. Default values are written out. Limits: depth
+ * Infinity are errors that name the field; null is the default. Default values are written out; of
+ * a oneof only the member that is set. A map is an array of {"key":,"value":}, as protobuf-c has no
+ * maps. Limits: depth
  * PR_DEPTH_MAX, text PR_PAYLOAD_MAX * 2.
  */
 #ifndef PROTO_JSON_H
