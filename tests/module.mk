@@ -3,6 +3,9 @@ TEST_SUPPORT :=
 unit_names := $(basename $(shell find tests/unit -name "test_*.c" 2>/dev/null | sort))
 UNIT_TESTS += $(unit_names)
 $(foreach t,$(unit_names),$(eval $(t)_SRCS := $(t).c $(TEST_SUPPORT))$(eval $(t)_LIBS := -lcmocka))
+# Aggregates are tested given / when / then.
+$(foreach t,$(filter tests/unit/actors/account/% tests/unit/actors/calculator/%,$(unit_names)), \
+	$(eval $(t)_SRCS += tests/support/given.c))
 
 stress_names := $(basename $(shell find tests/stress -name 'stress_*.c' 2>/dev/null | sort))
 STRESS_TESTS += $(stress_names)
