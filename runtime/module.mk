@@ -6,4 +6,12 @@ runtime_SRCS := \
 	runtime/base/assert.c \
 	runtime/base/err.c \
 	runtime/base/hist.c \
-	runtime/base/log.c
+	runtime/base/log.c \
+	runtime/sched/actor.c \
+	runtime/sched/lane.c \
+	runtime/sched/loop.c \
+	runtime/sched/post.c \
+	runtime/sched/send.c \
+	runtime/sched/slice.c \
+	runtime/sched/system.c \
+	runtime/sched/timer.c

@@ -19,9 +19,11 @@
 struct rt_system;
 struct rt_worker;
 
+#define RT_SPIN_NONE UINT32_MAX
+
 struct rt_system_options {
-	uint32_t workers;     /* 0: one less than the cores, at least one */
-	uint32_t spin_us;     /* before a worker blocks in its loop; default 20 */
+	uint32_t workers; /* 0: one less than the cores, at least one */
+	uint32_t spin_us; /* before a worker blocks in its loop; 0: 20; RT_SPIN_NONE: not at all */
 	uint32_t mailbox_cap; /* default per actor; 0: 1024 */
 	uint32_t posts_max;   /* bounded posts waiting per worker; 0: 65536 */
 	uint32_t actors_max;  /* per worker; 0: 16 M */
@@ -30,9 +32,11 @@ struct rt_system_options {
 RT_NODISCARD rt_err rt_system_new(
 	const struct rt_system_options *options, struct rt_system **out, struct rt_errinfo *info);
 RT_NODISCARD rt_err rt_system_start(struct rt_system *system, struct rt_errinfo *info);
-/* Asks every worker to leave its loop once idle of runnable actors, joins them. Idempotent. */
+/* Waits until no worker has anything to run (5 s at most), then every worker stops its actors and
+ * leaves its loop, and is joined. Posts that come later run on the caller's thread, here or in
+ * rt_system_free. Idempotent. Not on a worker. */
 void rt_system_stop(struct rt_system *system);
-void rt_system_free(struct rt_system *system); /* stopped ones only; NULL is a no-op */
+void rt_system_free(struct rt_system *system); /* not running; NULL is a no-op */
 uint32_t rt_system_worker_count(const struct rt_system *system);
 struct rt_worker *rt_system_worker(struct rt_system *system, uint32_t index);
 
@@ -41,8 +45,9 @@ struct rt_post {
 	struct rt_post *next;
 	void (*run)(struct rt_worker *worker, struct rt_post *post);
 };
-RT_NODISCARD rt_err rt_worker_post(
-	struct rt_worker *worker, struct rt_post *post); /* any thread, bounded: one per node */
+RT_NODISCARD rt_err rt_worker_post(struct rt_worker *worker,
+	struct rt_post *post); /* any thread, bounded: one per node. RT_E_FULL, RT_E_CLOSED: the
+				  chain stays the caller's, in order */
 void rt_worker_post_always(struct rt_worker *worker, struct rt_post *post); /* any thread */
 
 struct rt_system *rt_worker_system(struct rt_worker *worker);

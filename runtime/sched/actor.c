@@ -1,0 +1,251 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/sched/core.h"
+
+#define INDEX_BITS 24u
+#define INDEX_MASK ((1u << INDEX_BITS) - 1)
+
+static struct rt_actor *cell_at(const struct rt_worker *worker, uint32_t index)
+{
+	return &worker->slabs[index / RT_SLAB_CELLS][index % RT_SLAB_CELLS];
+}
+
+struct rt_actor *rt_actor_resolve(struct rt_worker *worker, struct rt_ref ref)
+{
+	uint32_t index = (uint32_t)ref.bits & INDEX_MASK;
+	if (__builtin_expect(index >= worker->actors_made, 0)) {
+		return NULL;
+	}
+	struct rt_actor *actor = cell_at(worker, index);
+	/* A stopped actor's cell has the next generation already. */
+	return actor->generation == (uint32_t)(ref.bits >> 32) ? actor : NULL;
+}
+
+/* ---- cells ---- */
+
+static struct rt_actor *cell_new(struct rt_worker *worker)
+{
+	uint32_t index = worker->actors_made;
+	if (index >= worker->actors_max) {
+		return NULL;
+	}
+	struct rt_actor **slab = &worker->slabs[index / RT_SLAB_CELLS];
+	if (*slab == NULL) {
+		*slab = aligned_alloc(128, RT_SLAB_CELLS * sizeof(struct rt_actor));
+		if (*slab == NULL) {
+			return NULL;
+		}
+	}
+	worker->actors_made++;
+	struct rt_actor *actor = &(*slab)[index % RT_SLAB_CELLS];
+	actor->generation = 1;
+	actor->address = worker->index << INDEX_BITS | index;
+	return actor;
+}
+
+static struct rt_actor *cell_take(struct rt_worker *worker)
+{
+	struct rt_actor *actor = worker->free_actors;
+	if (actor != NULL) {
+		RT_DASSERT(actor->state == RT_ACTOR_DEAD);
+		worker->free_actors = actor->run_next;
+		return actor;
+	}
+	return cell_new(worker);
+}
+
+void rt_actor_release(struct rt_worker *worker, struct rt_actor *actor)
+{
+	RT_DASSERT(actor->state == RT_ACTOR_DEAD && actor->head == NULL);
+	actor->run_next = worker->free_actors;
+	worker->free_actors = actor;
+}
+
+static bool is_outside(const struct rt_actor *actor)
+{
+	return actor->behaviour->state_size > RT_CELL_STATE;
+}
+
+/* ---- life ---- */
+
+rt_err rt_spawn(struct rt_worker *worker, const struct rt_behaviour *behaviour, void *arg,
+	struct rt_ref *out)
+{
+	RT_DASSERT(rt_worker_current == worker || rt_worker_current == NULL);
+	struct rt_actor *actor = cell_take(worker);
+	if (actor == NULL) {
+		return RT_E_NOMEM;
+	}
+	actor->head = actor->tail = NULL;
+	actor->run_next = NULL;
+	actor->behaviour = behaviour;
+	actor->count = 0;
+	actor->cap = behaviour->mailbox_cap != 0 ? behaviour->mailbox_cap
+						 : worker->system->options.mailbox_cap;
+	actor->more = NULL;
+	actor->state = RT_ACTOR_IDLE;
+	actor->flags = 0;
+	actor->refusals = 0;
+	memset(&actor->data, 0, sizeof(actor->data));
+	worker->actor_count++;
+	rt_err err = RT_OK;
+	if (is_outside(actor)) {
+		actor->data.outside = calloc(1, behaviour->state_size);
+		err = actor->data.outside != NULL ? RT_OK : RT_E_NOMEM;
+	}
+	if (err == RT_OK && behaviour->started != NULL) {
+		struct rt_worker *outer = rt_worker_current;
+		rt_worker_current = worker;
+		err = behaviour->started(actor, arg);
+		rt_worker_current = outer;
+	}
+	if (err != RT_OK) {
+		static const struct rt_behaviour nothing = {.name = "not started"};
+		if (is_outside(actor)) {
+			free(actor->data.outside);
+		}
+		actor->behaviour = &nothing;
+		rt_actor_bury(worker, actor);
+		return err;
+	}
+	*out = rt_actor_ref(actor);
+	return RT_OK;
+}
+
+void rt_actor_bury(struct rt_worker *worker, struct rt_actor *actor)
+{
+	RT_ASSERT(actor->state != RT_ACTOR_DEAD && actor->state != RT_ACTOR_RUNNING);
+	bool listed = actor->state == RT_ACTOR_RUNNABLE || actor->state == RT_ACTOR_STALLED;
+	if (actor->behaviour->stopped != NULL) {
+		actor->behaviour->stopped(actor);
+	}
+	if (is_outside(actor)) {
+		free(actor->data.outside);
+	}
+	/* A generation of 0 would make a reference to nobody. */
+	actor->generation += actor->generation == UINT32_MAX ? 2 : 1;
+	actor->state = RT_ACTOR_DEAD;
+	worker->actor_count--;
+	struct rt_envelope *env = actor->head;
+	worker->queued -= actor->count;
+	actor->head = actor->tail = NULL;
+	actor->count = 0;
+	while (env != NULL) {
+		struct rt_envelope *next = env->next;
+		rt_dead_letter(worker, env, RT_DEAD_STOPPED);
+		env = next;
+	}
+	if (!listed) {
+		rt_actor_release(worker, actor);
+	}
+}
+
+void rt_actor_bury_all(struct rt_worker *worker)
+{
+	for (uint32_t i = 0; i < worker->actors_made; i++) {
+		struct rt_actor *actor = cell_at(worker, i);
+		if (actor->state != RT_ACTOR_DEAD) {
+			rt_actor_bury(worker, actor);
+		}
+	}
+}
+
+rt_err rt_stop(struct rt_worker *worker, struct rt_ref ref)
+{
+	if (rt_ref_worker(ref) != worker->index) {
+		struct rt_envelope *env = rt_envelope_new(worker, RT_MSG_STOP);
+		if (env == NULL) {
+			return RT_E_NOMEM;
+		}
+		env->to = ref;
+		rt_err err = rt_send(worker, env);
+		if (err != RT_OK) {
+			rt_envelope_free(worker, env);
+		}
+		return err;
+	}
+	struct rt_actor *actor = rt_actor_resolve(worker, ref);
+	if (actor == NULL) {
+		return RT_OK;
+	}
+	if (actor->state == RT_ACTOR_RUNNING) {
+		actor->flags |= RT_ACTOR_STOP_ASKED;
+	} else {
+		rt_actor_bury(worker, actor);
+	}
+	return RT_OK;
+}
+
+void rt_actor_control(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env)
+{
+	RT_ASSERT(env->type == RT_MSG_STOP);
+	if (actor != NULL) {
+		rt_actor_bury(worker, actor);
+	}
+	rt_envelope_free(worker, env);
+}
+
+/* ---- self ---- */
+
+void *rt_actor_state(struct rt_actor *self)
+{
+	return is_outside(self) ? self->data.outside : (void *)&self->data;
+}
+
+struct rt_ref rt_actor_ref(const struct rt_actor *self)
+{
+	return rt_ref_make(self->generation, self->address);
+}
+
+struct rt_worker *rt_actor_worker(const struct rt_actor *self)
+{
+	struct rt_worker *worker = rt_worker_current;
+	RT_DASSERT(worker != NULL && worker->index == self->address >> INDEX_BITS);
+	(void)self;
+	return worker;
+}
+
+const char *rt_actor_name(const struct rt_actor *self)
+{
+	return self->behaviour->name;
+}
+
+static rt_err tell(
+	struct rt_worker *worker, struct rt_ref from, struct rt_ref to, struct rt_envelope *env)
+{
+	env->from = from;
+	env->to = to;
+	rt_err err = rt_send(worker, env);
+	if (__builtin_expect(err != RT_OK, 0)) {
+		rt_envelope_free(worker, env);
+	}
+	return err;
+}
+
+static struct rt_envelope *filled(
+	struct rt_worker *worker, uint32_t type, const void *bytes, size_t size)
+{
+	RT_ASSERT(size <= RT_INLINE_MAX);
+	struct rt_envelope *env = rt_envelope_new(worker, type);
+	if (env != NULL && size > 0) {
+		memcpy(env->body.bytes, bytes, size);
+		env->size = (uint16_t)size;
+	}
+	return env;
+}
+
+rt_err rt_tell(
+	struct rt_actor *self, struct rt_ref to, uint32_t type, const void *bytes, size_t size)
+{
+	struct rt_worker *worker = rt_actor_worker(self);
+	struct rt_envelope *env = filled(worker, type, bytes, size);
+	return env != NULL ? tell(worker, rt_actor_ref(self), to, env) : RT_E_NOMEM;
+}
+
+rt_err rt_worker_tell(
+	struct rt_worker *worker, struct rt_ref to, uint32_t type, const void *bytes, size_t size)
+{
+	struct rt_envelope *env = filled(worker, type, bytes, size);
+	return env != NULL ? tell(worker, RT_REF_NONE, to, env) : RT_E_NOMEM;
+}
