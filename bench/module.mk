@@ -4,6 +4,10 @@
 BENCHES += bench/floor
 bench/floor_SRCS := bench/floor.c
 
+# A node's callers; needs the client library.
+BENCHES += $(if $(wildcard proto/client/client.c),bench/rpc)
+bench/rpc_SRCS := bench/rpc.c bench/rpc_transport.c
+
 # ---- peers ----
 PEERS := $(if $(wildcard /usr/include/caf/all.hpp),build/bench/caf) \
          $(if $(shell command -v erlc),build/bench/actors.beam)

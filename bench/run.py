@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""make bench: every figure of ours beside the same work of a peer, in rounds, with the load shown.
+
+A round measures all of ours and all of the peers' once, next to each other; a row shows the median of
+the rounds, its ratio is the median of the rounds' own ratios. BENCH_ROUNDS=3 BENCH_ONLY=row,row
+BENCH_SECONDS=2 (of each run) BENCH_LIMIT=840 (of everything, seconds) BENCH_DIR=/var/tmp.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+from machine import CORES, Watch
+from probes import Absent, Probes
+from rows import chosen
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+LIMIT = float(os.environ.get("BENCH_LIMIT", "840"))
+OUT = "build/bench.json"
+
+
+def note(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Runs:
+    """What the probes gave: results[probe][round] = {field: number, "others": .., "load": ..}."""
+
+    def __init__(self):
+        self.results, self.problems = {}, {}
+
+    def measure(self, probes, probe, number):
+        with Watch() as watch:
+            try:
+                result = probes.run(probe)
+            except Absent as reason:
+                self.problems[probe] = str(reason)
+                return
+            except (OSError, RuntimeError, ValueError, IndexError, KeyError,
+                    subprocess.SubprocessError) as error:
+                self.problems[probe] = f"{probe}: {error}"
+                return
+        result = dict(result, others=watch.others, load=watch.load, took=watch.seconds)
+        if result.get("count"):  # Of everything that worked for this figure: server, client, driver.
+            result["cpu_us"] = watch.ours * watch.seconds * CORES * 1e6 / result["count"]
+        self.results.setdefault(probe, {})[number] = result
+        note(f"  {probe:24} {result.get('value', 0):>14,.2f} {result.get('unit', ''):12}"
+             f" others {watch.others:4.0%}  load {watch.load:.1f}")
+
+    def series(self, figure):
+        """{round: value} of one figure, or of the sum of several."""
+        if isinstance(figure, list):
+            parts = [self.series(part) for part in figure]
+            return {n: sum(part[n] for part in parts)
+                    for n in parts[0] if all(n in part for part in parts)}
+        probe, field = figure
+        return {number: result[field] for number, result in self.results.get(probe, {}).items()
+                if field in result}
+
+    def others(self, row):
+        """The most that strangers used of the machine, of the medians of the row's probes."""
+        return max((statistics.median(result["others"] for result in self.results[probe].values())
+                    for probe in row.probes() if probe in self.results), default=0.0)
+
+
+def judge(row, runs):
+    """One line of the table as a dictionary; per_sync: ours for one fdatasync append of the round."""
+    ours, peer = runs.series(row.ours), runs.series(row.peer) if row.peer else {}
+    line = {"row": row.name, "text": row.text, "peer_name": row.peer_name, "aim": row.aim(),
+            "unit": row.unit, "others": runs.others(row)}
+    if ours:
+        line["ours"] = figure = statistics.median(ours.values())
+    if peer:
+        line["peer"] = statistics.median(peer.values())
+    both = [ours[n] / peer[n] for n in ours if peer.get(n)]
+    if not ours or (row.peer and not both):
+        missing = [runs.problems[name] for name in row.probes() if name in runs.problems]
+        return dict(line, verdict=(missing or ["not measured"])[0])
+    if row.peer:
+        line["ratio"] = figure = statistics.median(both)
+        line["ratio_low"], line["ratio_high"] = min(both), max(both)
+    syncs = runs.series(("floor.sync", "value"))
+    if row.unit == "cmd/s" and any(syncs.get(n) for n in ours):
+        line["per_sync"] = statistics.median(ours[n] / syncs[n] for n in ours if syncs.get(n))
+    reached = row.reached(figure)
+    if reached is None:
+        return dict(line, verdict="")
+    return dict(line, reached=reached,
+                verdict="reached" if reached else f"gap {row.gap(figure):.2f}x")
+
+
+def number(value):
+    if value is None:
+        return ""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def table(lines):
+    head = f"{'row':20} {'what':35} {'ours':>11} {'peer':>11} {'':8} {'of':18} {'ratio':>7}" \
+           f" {'(range)':>15}  {'aim':>13} {'others':>6}  verdict"
+    print(head)
+    print("-" * len(head))
+    for line in lines:
+        ratio = f"{line['ratio']:.2f}x" if "ratio" in line else ""
+        span = f"{line['ratio_low']:.2f}-{line['ratio_high']:.2f}" if "ratio" in line else ""
+        print(f"{line['row']:20} {line['text']:35} {number(line.get('ours')):>11}"
+              f" {number(line.get('peer')):>11} {line['unit']:8} {line['peer_name']:18} {ratio:>7}"
+              f" {span:>15}  {line['aim']:>13} {line['others']:6.0%}  {line['verdict']}")
+
+
+def foot(lines, runs):
+    asked = [line for line in lines if "reached" in line]
+    print(f"\n{sum(line['reached'] for line in asked)} of {len(asked)} aims reached,"
+          f" {sum(line['aim'] != '-' and 'reached' not in line for line in lines)} not measured;"
+          f" {CORES} cores, load {os.getloadavg()[0]:.1f}, medians of {ROUNDS} rounds")
+    for probe, text in (("floor.sync", "fdatasync of a 256-byte append"), ("floor.echo", "nng round trip")):
+        series = runs.series((probe, "value"))
+        if series:
+            print(f"{text}: {statistics.median(series.values()):,.0f}/s,"
+                  f" p50 {statistics.median(runs.series((probe, 'p50_us')).values()):.0f} us")
+    spent = {name: runs.series((probe, "cpu_us")) for name, probe in (
+        ("ours", "rpc.many256"), ("redis, 256 conn.", "redis.many256"),
+        ("postgresql", "postgres.many64"))}
+    if any(spent.values()):
+        print("CPU of server and client per command: " + ", ".join(
+            f"{name} {statistics.median(series.values()):.1f} us"
+            for name, series in spent.items() if series))
+    for reason in sorted(set(runs.problems.values())):
+        print(f"missing: {reason}")
+
+
+def plan(rows):
+    """Probes in the order of the rows, each once; the disk's own speed before the commands."""
+    order = []
+    for row in rows:
+        floor = ["floor.sync"] if row.name.startswith("rpc.") else []
+        for probe in floor + row.probes():
+            if probe not in order:
+                order.append(probe)
+    return order
+
+
+def main():
+    words = [word for word in os.environ.get("BENCH_ONLY", "").split(",") if word]
+    rows = chosen(words)
+    if not rows:
+        sys.exit(f"no row is called {', '.join(words)}")
+    order, runs, start = plan(rows), Runs(), time.monotonic()
+    probes = Probes()
+    try:
+        for number_of_round in range(1, ROUNDS + 1):
+            note(f"round {number_of_round} of {ROUNDS}")
+            for probe in order:
+                spent = time.monotonic() - start
+                if spent > LIMIT:
+                    runs.problems.setdefault(probe, f"{probe}: no time left")
+                elif probe not in runs.problems:
+                    runs.measure(probes, probe, number_of_round)
+    except KeyboardInterrupt:
+        note("interrupted: the table has what was measured so far")
+    finally:
+        probes.close()
+    lines = [judge(row, runs) for row in rows]
+    table(lines)
+    foot(lines, runs)
+    os.makedirs(os.path.dirname(OUT), exist_ok=True)
+    with open(OUT, "w", encoding="utf-8") as file:
+        json.dump({"machine": {"cores": CORES, "kernel": platform.release()}, "rounds": ROUNDS,
+                   "seconds": time.monotonic() - start, "rows": lines, "runs": runs.results,
+                   "problems": runs.problems}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
