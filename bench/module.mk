@@ -4,9 +4,10 @@
 BENCHES += bench/floor
 bench/floor_SRCS := bench/floor.c
 
-# A node's callers; needs the client library.
-BENCHES += $(if $(wildcard proto/client/client.c),bench/rpc)
+# A node's callers: rpc for the table, touch for bench/cold.py. They need the client library.
+BENCHES += $(if $(wildcard proto/client/client.c),bench/rpc bench/touch)
 bench/rpc_SRCS := bench/rpc.c bench/rpc_transport.c
+bench/touch_SRCS := bench/touch.c
 
 # ---- peers ----
 PEERS := $(if $(wildcard /usr/include/caf/all.hpp),build/bench/caf) \
