@@ -1,1 +1,9 @@
-# PROGRAMS += cmd/trouped/trouped ...
+# cmd: the daemon and the command line. Nothing else includes from here.
+cmd_LISTENER_SRCS := \
+	cmd/trouped/callpool.c \
+	cmd/trouped/listener.c \
+	cmd/trouped/peers.c \
+	cmd/trouped/url.c
+
+tests/unit/cmd/trouped/test_listener_EXTRA := $(cmd_LISTENER_SRCS) tests/unit/cmd/trouped/fake_node.c
+tests/unit/cmd/trouped/test_peers_EXTRA := cmd/trouped/peers.c

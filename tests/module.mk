@@ -1,8 +1,9 @@
 # One program per file in unit/ and stress/: a crash loses one file, and -j runs them together.
+# $(name)_EXTRA: sources of cmd/, which is no library, and fakes.
 TEST_SUPPORT :=
 unit_names := $(basename $(shell find tests/unit -name "test_*.c" 2>/dev/null | sort))
 UNIT_TESTS += $(unit_names)
-$(foreach t,$(unit_names),$(eval $(t)_SRCS := $(t).c $(TEST_SUPPORT))$(eval $(t)_LIBS := -lcmocka))
+$(foreach t,$(unit_names),$(eval $(t)_SRCS := $(t).c $(TEST_SUPPORT) $($(t)_EXTRA))$(eval $(t)_LIBS := -lcmocka))
 # Aggregates are tested given / when / then.
 $(foreach t,$(filter tests/unit/actors/account/% tests/unit/actors/calculator/%,$(unit_names)), \
 	$(eval $(t)_SRCS += tests/support/given.c))
