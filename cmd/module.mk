@@ -7,3 +7,5 @@ cmd_LISTENER_SRCS := \
 
 tests/unit/cmd/trouped/test_listener_EXTRA := $(cmd_LISTENER_SRCS) tests/unit/cmd/trouped/fake_node.c
 tests/unit/cmd/trouped/test_peers_EXTRA := cmd/trouped/peers.c
+tests/unit/cmd/test_nearest_EXTRA := cmd/nearest.c
+tests/unit/cmd/trouped/test_config_EXTRA := cmd/trouped/config.c cmd/trouped/url.c cmd/nearest.c
