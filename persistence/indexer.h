@@ -4,8 +4,8 @@
  *
  * Threads: stage and flush on the worker that owns the shard, in offset order per shard.
  * Memory:  stage copies what it needs. Staged bytes travel to the thread in blocks.
- * Order:   dedupe file ingested first, then index rows, tag rows and watermark in one batch, so the
- *          watermark never promises more than what is there.
+ * Order:   dedupe and tag files are ingested first, then the index rows in small batches, the
+ *          watermark behind them in the same family, so it never promises more than is there.
  * Limits:  a chunk is cut at PS_CHUNK_RECORDS or after PS_CHUNK_MS; at most PS_BACKLOG_RECORDS
  *          wait, then the writer waits (ps_indexer_backlog).
  */

@@ -6,8 +6,8 @@
  * and read here without protobuf-c: one copy in, views out.
  *
  * Memory: a decoded record borrows the bytes it was decoded from.
- * Limits: RT bytes from disk are never trusted: depth one, counts and lengths checked;
- * RT_E_CORRUPT.
+ * Limits: bytes from a disk or a peer are never trusted: order, counts and lengths are checked, and
+ *         what does not fit is RT_E_CORRUPT. Who encodes keeps to the limits below.
  */
 #ifndef PERSISTENCE_RECORD_H
 #define PERSISTENCE_RECORD_H
@@ -21,13 +21,17 @@
 enum ps_kind {
 	PS_KIND_COMMAND = 1, /* Events of one accepted command. */
 	PS_KIND_NOOP = 2,    /* A new leader's first entry. */
-	PS_KIND_MEMBERS = 3, /* Group membership; opaque to this module. */
+	PS_KIND_MEMBERS = 3, /* Group membership; its bytes are in answer, opaque to this module. */
 };
 
 #define PS_PID_MAX        200u /* bytes of "type|id" */
 #define PS_COMMAND_ID_MAX 64u
 #define PS_EVENTS_MAX     1000u
 #define PS_RECORD_MAX     (1024u * 1024u)
+#define PS_MANIFEST_MAX   200u
+#define PS_TAG_MAX        200u /* bytes; 1 at least, no NUL, like manifests and pids */
+#define PS_TAGS_MAX       64u  /* per event */
+#define PS_SEQ_MAX        (UINT64_C(1) << 62)
 
 struct ps_event {
 	struct rt_bytes manifest; /* event type name, e.g. "MoneyDeposited" */
@@ -50,6 +54,8 @@ struct ps_record {
 
 /* Checks the whole record, events and tags too, so that walking it cannot fail afterwards. */
 RT_NODISCARD rt_err ps_record_decode(struct rt_bytes bytes, struct ps_record *out);
+/* Term, kind, time_ms, pid and first_seq only, for filters: nothing behind them is looked at. */
+RT_NODISCARD rt_err ps_record_peek(struct rt_bytes bytes, struct ps_record *out);
 
 /* Walks: *cursor starts as record->events (event->tags); false at the end. */
 bool ps_record_next_event(struct rt_bytes *cursor, struct ps_event *out);

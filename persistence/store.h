@@ -23,6 +23,9 @@
 
 struct ps_store;
 
+/* A repeated command is recognized while its record is among the last this many of its shard. */
+#define PS_DEDUPE_WINDOW 1048576u
+
 struct ps_store_options {
 	const char *dir;
 	bool create;                   /* make a new store when dir holds none */
@@ -46,6 +49,11 @@ const char *ps_store_id(const struct ps_store *store);
  * open (first - 1 when empty). Valid until the first write. */
 uint64_t ps_store_first_offset(const struct ps_store *store, uint32_t shard);
 uint64_t ps_store_last_offset(const struct ps_store *store, uint32_t shard);
+/* Last offset that a sync covered. Any thread. */
+uint64_t ps_store_durable_offset(const struct ps_store *store, uint32_t shard);
+/* True below free_space_low_bytes, looked at about once a second: refuse new commands. Any thread,
+ * cheap. */
+bool ps_store_space_low(const struct ps_store *store);
 /* Every record at or below it has its index, dedupe and tag rows on disk. Any thread. */
 uint64_t ps_store_index_watermark(const struct ps_store *store, uint32_t shard);
 
@@ -82,14 +90,32 @@ RT_NODISCARD rt_err ps_store_get(struct ps_store *store, uint32_t shard, uint64_
 	struct rt_bytes *out, struct rt_errinfo *info);
 
 /* ---- what is derived from the log ---- */
+struct ps_offsets {
+	uint64_t *at; /* malloc'd */
+	size_t count, max;
+};
 /* Offsets, ascending, of the records of one entity that hold events >= from_seq; at most max.
  * malloc'd array. Only what is at or below the index watermark. */
 RT_NODISCARD rt_err ps_store_index(struct ps_store *store, uint32_t shard, struct rt_bytes pid,
 	uint64_t from_seq, size_t max, uint64_t **out_offsets, size_t *out_count,
 	struct rt_errinfo *info);
-/* Offset of the record of a command id. RT_E_NOTFOUND: never seen, or older than the window. */
+/* Hash of a command id, 48 bits. The dedupe family is keyed by it and a filter of known ids in
+ * memory should be too. Equal hashes of different ids cost a read, never a wrong answer. */
+uint64_t ps_dedupe_hash(struct rt_bytes id);
+/* Visits the hash and offset of every id of a shard within the window, in order of the hash: for
+ * filling such a filter in the background after start. The visitor returns false to stop. */
+typedef bool ps_visit_id_fn(void *arg, uint64_t hash, uint64_t offset);
+RT_NODISCARD rt_err ps_store_dedupe_scan(struct ps_store *store, uint32_t shard,
+	ps_visit_id_fn *visit, void *arg, struct rt_errinfo *info);
+/* Offset of the record of a command id at or below the index watermark; the record was read and
+ * compared. RT_E_NOTFOUND: never seen, or older than the window. */
 RT_NODISCARD rt_err ps_store_dedupe(struct ps_store *store, uint32_t shard, struct rt_bytes id,
 	uint64_t *out_offset, struct rt_errinfo *info);
+/* Offsets, ascending, from..upto, of records that carry a tag, at most max. malloc'd array. Only
+ * what is at or below the index watermark. */
+RT_NODISCARD rt_err ps_store_tagged(struct ps_store *store, uint32_t shard, struct rt_bytes tag,
+	uint64_t from, uint64_t upto, struct ps_offsets *out, struct rt_errinfo *info);
+/* malloc'd value. Keys of callers do not begin with a NUL. RT_E_NOTFOUND. */
 RT_NODISCARD rt_err ps_store_meta_get(
 	struct ps_store *store, struct rt_bytes key, struct rt_bytes *out, struct rt_errinfo *info);
 

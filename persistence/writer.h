@@ -53,7 +53,8 @@ struct ps_round {
 
 RT_NODISCARD rt_err ps_writer_start(struct ps_store *store, struct rt_system *system,
 	struct ps_writer **out, struct rt_errinfo *info);
-/* Finishes what was submitted, then stops the thread. Completions are posted before it returns. */
+/* Finishes what was submitted, then stops the thread. Completions are posted before it returns;
+ * rounds may be released after it. NULL is a no-op. */
 void ps_writer_stop(struct ps_writer *writer);
 
 /* An empty round, recycled when possible. NULL only when memory is short. */

@@ -1,0 +1,476 @@
+#include "persistence/chunk.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "runtime/base/assert.h"
+
+#define ROWS_PER_BATCH 256u  /* a batch holds the write queue that the log stands in */
+#define PAIRS_PER_ROW  1024u /* one row of a hot entity stays below a block or two */
+
+struct ps_chunk {
+	struct ps_store *store;
+	const struct ps_staged **items; /* in order of arrival, then sorted */
+	const struct ps_staged **sorted;
+	size_t count, cap;
+	uint64_t *last; /* per shard: highest offset, 0 when untouched */
+	size_t *start;  /* per shard: counting sort */
+	rocksdb_envoptions_t *env;
+	rocksdb_writebatch_t *batch;
+	uint32_t batch_rows;
+};
+
+static uint64_t locate(struct rt_bytes pid)
+{
+	const uint8_t *bar = memchr(pid.data, '|', pid.size);
+	const uint8_t *id = bar == NULL ? pid.data : bar + 1;
+	size_t size = (size_t)(pid.data + pid.size - id);
+	uint8_t head[8] = {0};
+	memcpy(head, id, size < 8 ? size : 8);
+	return ps_get_u64(head);
+}
+
+static size_t tags_size(const struct ps_record *record)
+{
+	size_t size = 0;
+	struct rt_bytes events = record->events;
+	struct ps_event event;
+	while (ps_record_next_event(&events, &event)) {
+		struct rt_bytes tag;
+		while (ps_record_next_tag(&event.tags, &tag)) {
+			size += 1 + tag.size;
+		}
+	}
+	return size;
+}
+
+size_t ps_staged_size(const struct ps_record *record)
+{
+	size_t size = sizeof(struct ps_staged);
+	if (record->kind == PS_KIND_COMMAND) {
+		size += record->pid.size + tags_size(record);
+	}
+	return (size + 7) & ~(size_t)7;
+}
+
+size_t ps_staged_bytes(const struct ps_staged *staged)
+{
+	return (sizeof(*staged) + staged->pid_size + staged->tags_size + 7) & ~(size_t)7;
+}
+
+void ps_staged_put(
+	struct ps_staged *at, uint32_t shard, uint64_t offset, const struct ps_record *record)
+{
+	*at = (struct ps_staged){.offset = offset, .shard = (uint16_t)shard};
+	if (record->kind != PS_KIND_COMMAND) {
+		return;
+	}
+	at->first_seq = record->first_seq;
+	at->events = record->event_count;
+	at->pid_size = (uint16_t)record->pid.size;
+	at->locate = locate(record->pid);
+	at->has_id = record->command_id.size > 0;
+	at->hash = at->has_id ? ps_dedupe_hash(record->command_id) : 0;
+	memcpy(at->bytes, record->pid.data, record->pid.size);
+	uint8_t *end = at->bytes + record->pid.size;
+	struct rt_bytes events = record->events;
+	struct ps_event event;
+	while (ps_record_next_event(&events, &event)) {
+		struct rt_bytes tag;
+		while (ps_record_next_tag(&event.tags, &tag)) {
+			*end++ = (uint8_t)tag.size;
+			memcpy(end, tag.data, tag.size);
+			end += tag.size;
+		}
+	}
+	at->tags_size = (uint32_t)(end - (at->bytes + record->pid.size));
+}
+
+struct ps_chunk *ps_chunk_new(struct ps_store *store)
+{
+	struct ps_chunk *chunk = calloc(1, sizeof(*chunk));
+	if (chunk == NULL) {
+		return NULL;
+	}
+	chunk->store = store;
+	chunk->last = calloc(store->shard_count, sizeof(*chunk->last));
+	chunk->start = calloc(store->shard_count + 1u, sizeof(*chunk->start));
+	chunk->batch = rocksdb_writebatch_create();
+	chunk->env = rocksdb_envoptions_create();
+	if (chunk->last == NULL || chunk->start == NULL) {
+		ps_chunk_free(chunk);
+		return NULL;
+	}
+	return chunk;
+}
+
+void ps_chunk_free(struct ps_chunk *chunk)
+{
+	if (chunk == NULL) {
+		return;
+	}
+	rocksdb_writebatch_destroy(chunk->batch);
+	rocksdb_envoptions_destroy(chunk->env);
+	free(chunk->items);
+	free(chunk->sorted);
+	free(chunk->last);
+	free(chunk->start);
+	free(chunk);
+}
+
+static rt_err grow(struct ps_chunk *chunk)
+{
+	size_t cap = chunk->cap == 0 ? 1024 : chunk->cap * 2;
+	const struct ps_staged **items = realloc(chunk->items, cap * sizeof(*items));
+	if (items == NULL) {
+		return RT_E_NOMEM;
+	}
+	chunk->items = items;
+	items = realloc(chunk->sorted, cap * sizeof(*items));
+	if (items == NULL) {
+		return RT_E_NOMEM;
+	}
+	chunk->sorted = items;
+	chunk->cap = cap;
+	return RT_OK;
+}
+
+rt_err ps_chunk_add(struct ps_chunk *chunk, const struct ps_staged *staged)
+{
+	RT_ASSERT(staged->shard < chunk->store->shard_count);
+	RT_ASSERT(staged->offset > chunk->last[staged->shard]);
+	if (staged->pid_size > 0) {
+		if (chunk->count == chunk->cap && grow(chunk) != RT_OK) {
+			return RT_E_NOMEM;
+		}
+		chunk->items[chunk->count++] = staged;
+	}
+	chunk->last[staged->shard] = staged->offset;
+	return RT_OK;
+}
+
+size_t ps_chunk_count(const struct ps_chunk *chunk)
+{
+	return chunk->count;
+}
+
+void ps_chunk_clear(struct ps_chunk *chunk)
+{
+	memset(chunk->last, 0, chunk->store->shard_count * sizeof(*chunk->last));
+	chunk->count = 0;
+}
+
+static void sort_by_shard(struct ps_chunk *chunk)
+{
+	size_t *start = chunk->start;
+	uint32_t shards = chunk->store->shard_count;
+	memset(start, 0, (shards + 1u) * sizeof(*start));
+	for (size_t i = 0; i < chunk->count; i++) {
+		start[chunk->items[i]->shard + 1u]++;
+	}
+	for (uint32_t i = 0; i < shards; i++) {
+		start[i + 1] += start[i];
+	}
+	for (size_t i = 0; i < chunk->count; i++) {
+		chunk->sorted[start[chunk->items[i]->shard]++] = chunk->items[i];
+	}
+	/* Each start now stands at the end of its shard. */
+}
+
+static int by_entity(const void *left, const void *right)
+{
+	const struct ps_staged *a = *(const struct ps_staged *const *)left;
+	const struct ps_staged *b = *(const struct ps_staged *const *)right;
+	if (a->locate != b->locate) {
+		return a->locate < b->locate ? -1 : 1;
+	}
+	size_t size = a->pid_size < b->pid_size ? a->pid_size : b->pid_size;
+	int order = memcmp(a->bytes, b->bytes, size);
+	if (order != 0) {
+		return order;
+	}
+	if (a->pid_size != b->pid_size) {
+		return a->pid_size < b->pid_size ? -1 : 1;
+	}
+	return a->offset < b->offset ? -1 : a->offset > b->offset;
+}
+
+static int by_hash(const void *left, const void *right)
+{
+	const struct ps_staged *a = *(const struct ps_staged *const *)left;
+	const struct ps_staged *b = *(const struct ps_staged *const *)right;
+	if (a->hash != b->hash) {
+		return a->hash < b->hash ? -1 : 1;
+	}
+	return a->offset < b->offset ? -1 : a->offset > b->offset;
+}
+
+static rt_err flush_batch(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	struct ps_store *store = chunk->store;
+	char *message = NULL;
+	if (chunk->batch_rows > 0) {
+		rocksdb_write(store->db, store->no_wal, chunk->batch, &message);
+		rocksdb_writebatch_clear(chunk->batch);
+		chunk->batch_rows = 0;
+	}
+	return message == NULL ? RT_OK : ps_db_fail(store, message, info, "write index");
+}
+
+static rt_err put_index(struct ps_chunk *chunk, const uint8_t *key, size_t key_size,
+	struct rt_bytes value, struct rt_errinfo *info)
+{
+	rocksdb_writebatch_put_cf(chunk->batch, chunk->store->family[PS_INDEX], (const char *)key,
+		key_size, (const char *)value.data, value.size);
+	if (++chunk->batch_rows < ROWS_PER_BATCH) {
+		return RT_OK;
+	}
+	return flush_batch(chunk, info);
+}
+
+static bool same_entity(const struct ps_staged *a, const struct ps_staged *b)
+{
+	return a->locate == b->locate && a->pid_size == b->pid_size &&
+	       memcmp(a->bytes, b->bytes, a->pid_size) == 0;
+}
+
+/* One row from items[0] on; returns how many went in. */
+static size_t index_row(const struct ps_staged **items, size_t count, uint8_t *value, size_t *size)
+{
+	uint8_t *at = value;
+	uint64_t offset = 0;
+	uint64_t seq = items[0]->first_seq;
+	size_t used = 0;
+	while (used < count && used < PAIRS_PER_ROW && same_entity(items[0], items[used]) &&
+		items[used]->first_seq == seq) {
+		at = ps_put_varint(at, items[used]->offset - offset);
+		at = ps_put_varint(at, items[used]->events);
+		offset = items[used]->offset;
+		seq += items[used]->events;
+		used++;
+		RT_ASSERT(used == count || items[used]->offset > offset ||
+			  items[used]->shard != items[0]->shard ||
+			  !same_entity(items[0], items[used]));
+	}
+	*size = (size_t)(at - value);
+	return used;
+}
+
+static rt_err write_index(struct ps_chunk *chunk, const struct ps_staged **items, size_t count,
+	struct rt_errinfo *info)
+{
+	uint8_t key[PS_KEY_NAMED];
+	uint8_t value[PAIRS_PER_ROW * 16];
+	for (size_t i = 0; i < count;) {
+		size_t size;
+		const struct ps_staged *first = items[i];
+		if (first->events == 0) {
+			i++; /* Nothing to recover from it; its id is in the dedupe family. */
+			continue;
+		}
+		i += index_row(&items[i], count - i, value, &size);
+		size_t key_size = ps_key_named(key, first->shard,
+			rt_bytes_of(first->bytes, first->pid_size), first->first_seq);
+		rt_err err = put_index(chunk, key, key_size, rt_bytes_of(value, size), info);
+		if (err != RT_OK) {
+			return err;
+		}
+	}
+	return RT_OK;
+}
+
+/* A table file on its way into a family: opened at the first row. */
+struct table {
+	struct ps_store *store;
+	enum ps_family family;
+	rocksdb_sstfilewriter_t *writer;
+	char *message;
+	char path[512];
+	uint64_t rows;
+};
+
+static void table_put(
+	struct table *table, const rocksdb_envoptions_t *env, const uint8_t *key, size_t size)
+{
+	struct ps_store *store = table->store;
+	if (table->message != NULL) {
+		return;
+	}
+	if (table->writer == NULL) {
+		snprintf(table->path, sizeof(table->path), "%s/%06llu.sst", store->tmp_dir,
+			(unsigned long long)atomic_fetch_add(&store->file_number, 1));
+		table->writer = rocksdb_sstfilewriter_create(env, store->options[table->family]);
+		rocksdb_sstfilewriter_open(table->writer, table->path, &table->message);
+		if (table->message != NULL) {
+			return;
+		}
+	}
+	rocksdb_sstfilewriter_put(table->writer, (const char *)key, size, "", 0, &table->message);
+	table->rows++;
+}
+
+static rt_err table_ingest(struct table *table, struct rt_errinfo *info)
+{
+	struct ps_store *store = table->store;
+	if (table->writer != NULL) {
+		if (table->message == NULL) {
+			rocksdb_sstfilewriter_finish(table->writer, &table->message);
+		}
+		rocksdb_sstfilewriter_destroy(table->writer);
+	}
+	if (table->message == NULL && table->rows > 0) {
+		rocksdb_ingestexternalfileoptions_t *options =
+			rocksdb_ingestexternalfileoptions_create();
+		rocksdb_ingestexternalfileoptions_set_move_files(options, 1);
+		const char *files[1] = {table->path};
+		rocksdb_ingest_external_file_cf(store->db, store->family[table->family], files, 1,
+			options, &table->message);
+		rocksdb_ingestexternalfileoptions_destroy(options);
+	}
+	return table->message == NULL ? RT_OK : ps_db_fail(store, table->message, info, "ingest");
+}
+
+static rt_err write_dedupe(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	struct table table = {.store = chunk->store, .family = PS_DEDUPE};
+	size_t begin = 0;
+	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
+		size_t end = chunk->start[shard];
+		qsort(&chunk->sorted[begin], end - begin, sizeof(*chunk->sorted), by_hash);
+		for (size_t i = begin; i < end; i++) {
+			const struct ps_staged *item = chunk->sorted[i];
+			if (!item->has_id) {
+				continue;
+			}
+			uint8_t key[PS_KEY_DEDUPE];
+			ps_key_dedupe(key, shard, item->hash, item->offset);
+			table_put(&table, chunk->env, key, sizeof(key));
+		}
+		begin = end;
+	}
+	return table_ingest(&table, info);
+}
+
+struct tag_row {
+	struct rt_bytes tag;
+	uint32_t shard;
+	uint64_t offset;
+};
+
+static int by_tag(const void *left, const void *right)
+{
+	const struct tag_row *a = left;
+	const struct tag_row *b = right;
+	if (a->shard != b->shard) {
+		return a->shard < b->shard ? -1 : 1;
+	}
+	size_t size = a->tag.size < b->tag.size ? a->tag.size : b->tag.size;
+	int order = memcmp(a->tag.data, b->tag.data, size);
+	if (order != 0) {
+		return order;
+	}
+	if (a->tag.size != b->tag.size) {
+		return a->tag.size < b->tag.size ? -1 : 1;
+	}
+	return a->offset < b->offset ? -1 : a->offset > b->offset;
+}
+
+static size_t collect_tags(const struct ps_chunk *chunk, struct tag_row *rows)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < chunk->count; i++) {
+		const struct ps_staged *item = chunk->items[i];
+		const uint8_t *at = item->bytes + item->pid_size;
+		const uint8_t *end = at + item->tags_size;
+		for (; at < end; at += 1 + *at) {
+			if (rows != NULL) {
+				rows[count] = (struct tag_row){
+					rt_bytes_of(at + 1, *at), item->shard, item->offset};
+			}
+			count++;
+		}
+	}
+	return count;
+}
+
+static rt_err write_tags(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	size_t count = collect_tags(chunk, NULL);
+	if (count == 0) {
+		return RT_OK;
+	}
+	struct tag_row *rows = calloc(count, sizeof(*rows));
+	if (rows == NULL) {
+		return rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
+	}
+	(void)collect_tags(chunk, rows);
+	qsort(rows, count, sizeof(*rows), by_tag);
+	struct table table = {.store = chunk->store, .family = PS_TAGS};
+	for (size_t i = 0; i < count; i++) {
+		if (i > 0 && by_tag(&rows[i - 1], &rows[i]) == 0) {
+			continue; /* two events of a record with the same tag */
+		}
+		uint8_t key[PS_KEY_NAMED];
+		size_t size = ps_key_named(key, rows[i].shard, rows[i].tag, rows[i].offset);
+		table_put(&table, chunk->env, key, size);
+	}
+	free(rows);
+	return table_ingest(&table, info);
+}
+
+static rt_err write_rows(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	rt_err err = write_dedupe(chunk, info);
+	if (err == RT_OK) {
+		err = write_tags(chunk, info);
+	}
+	size_t begin = 0;
+	for (uint32_t shard = 0; err == RT_OK && shard < chunk->store->shard_count; shard++) {
+		size_t end = chunk->start[shard];
+		qsort(&chunk->sorted[begin], end - begin, sizeof(*chunk->sorted), by_entity);
+		err = write_index(chunk, &chunk->sorted[begin], end - begin, info);
+		begin = end;
+	}
+	return err == RT_OK ? flush_batch(chunk, info) : err;
+}
+
+static rt_err write_watermarks(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
+		if (chunk->last[shard] == 0) {
+			continue;
+		}
+		uint8_t key[3];
+		uint8_t value[8];
+		ps_put_u16(key, shard);
+		key[2] = 0;
+		ps_put_u64(value, chunk->last[shard]);
+		rocksdb_writebatch_put_cf(chunk->batch, chunk->store->family[PS_INDEX],
+			(const char *)key, sizeof(key), (const char *)value, sizeof(value));
+		chunk->batch_rows++;
+	}
+	return flush_batch(chunk, info);
+}
+
+rt_err ps_chunk_write(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	struct ps_store *store = chunk->store;
+	sort_by_shard(chunk);
+	rt_err err = write_rows(chunk, info);
+	if (err == RT_OK) {
+		err = write_watermarks(chunk, info);
+	}
+	if (err != RT_OK) {
+		return err;
+	}
+	for (uint32_t shard = 0; shard < store->shard_count; shard++) {
+		if (chunk->last[shard] != 0) {
+			/* Release: pairs with readers that look for the rows below it. */
+			atomic_store_explicit(&store->shards[shard].watermark, chunk->last[shard],
+				memory_order_release);
+		}
+	}
+	ps_chunk_clear(chunk);
+	atomic_fetch_add_explicit(&store->chunks, 1, memory_order_relaxed);
+	return RT_OK;
+}
