@@ -20,6 +20,7 @@
 #define FRAME_SLACK     64u /* SP header in front of a message */
 #define BUSY_RETRY_MS   20u
 #define LINGER_MS       20
+#define ANSWERS_MAX     (32u * 1024u * 1024u) /* of one message */
 #define DEADLINE_MAX_MS (10u * 60u * 1000u)
 
 /* What a door does. Each edge is taken by exactly one thread:
@@ -145,15 +146,15 @@ static void finish(struct door *door)
 		EACH_CALL(call, door)
 		{
 			size_t one = pr_answer_size(&call->out);
-			if (size > 0 && size + one > PR_FRAME_MAX &&
+			if (size > 0 && size + one > ANSWERS_MAX &&
 				call->in.kind != TROUPE__KIND__KIND_COMMAND) {
 				/* Reads can be asked for again, one message each. */
 				ac_call_clear(call);
 				call->out = (struct pr_answer){.call_id = call->in.call_id,
 					.code = TROUPE__CODE__CODE_TOO_LARGE,
-					.error =
-						rt_bytes_str("answers of one message exceed 1 MiB; "
-							     "ask for less at a time")};
+					.error = rt_bytes_str(
+						"answers of one message exceed 32 MiB; "
+						"ask for less at a time")};
 				one = pr_answer_size(&call->out);
 			}
 			size += one;
@@ -287,53 +288,37 @@ static rt_err take_apart(struct door *door, struct rt_bytes body, struct rt_erri
 	return RT_OK;
 }
 
-static void answer_text(struct ac_call *call, struct pr_text *text)
+/* The node's numbers get the door's beside them. */
+static void add_stats(struct td_listener *listener, struct ac_call *call)
 {
-	if (text->failed) {
-		free(text->data);
-		call->out.code = TROUPE__CODE__CODE_TOO_LARGE;
-		call->out.error = rt_bytes_str("the answer is over its size limit");
+	struct rt_bytes node = call->out.payload;
+	if (node.size < 2 || node.data[node.size - 1] != '}') {
 		return;
 	}
-	ac_call_payload_take(call, (uint8_t *)text->data, text->size);
-}
-
-static void answer_types(struct td_listener *listener, struct ac_call *call)
-{
-	const struct ac_type *type = NULL;
-	if (call->in.type.size > 0) {
-		type = ac_registry_find(listener->options.registry, call->in.type);
-		if (type == NULL) {
-			call->out.code = TROUPE__CODE__CODE_NOT_FOUND;
-			call->out.error = rt_bytes_str("no such aggregate type");
-			return;
-		}
-	}
-	struct pr_text text = {0};
-	ac_registry_describe(listener->options.registry, type, call->in.json, &text);
-	answer_text(call, &text);
-}
-
-static void answer_status(struct td_listener *listener, struct ac_call *call)
-{
-	struct pr_text text = {0};
 	struct td_listener_stats stats;
 	td_listener_stats(listener, &stats);
-	sh_node_status(listener->options.node, &text);
-	if (!text.failed && text.size > 2 && text.data[text.size - 1] == '}') {
-		text.size--;
-		pr_text_printf(&text,
-			",\"rpc\":{\"connections\":%u,\"messagesUnderWay\":%u,\"messages\":%llu,"
-			"\"calls\":%llu,\"malformed\":%llu,\"busy\":%llu,\"refusedConnections\":%"
-			"llu,"
-			"\"sendFailures\":%llu}}",
-			stats.connections, stats.messages_under_way,
-			(unsigned long long)stats.messages, (unsigned long long)stats.calls,
-			(unsigned long long)stats.malformed, (unsigned long long)stats.busy,
-			(unsigned long long)stats.refused_connections,
-			(unsigned long long)stats.send_failures);
+	struct pr_text text = {0};
+	pr_text_add(&text, (const char *)node.data, node.size - 1);
+	pr_text_printf(&text,
+		",\"rpc\":{\"connections\":%u,\"messagesUnderWay\":%u,\"messages\":%llu,"
+		"\"calls\":%llu,\"malformed\":%llu,\"busy\":%llu,\"refusedConnections\":%llu,"
+		"\"sendFailures\":%llu}}",
+		stats.connections, stats.messages_under_way, (unsigned long long)stats.messages,
+		(unsigned long long)stats.calls, (unsigned long long)stats.malformed,
+		(unsigned long long)stats.busy, (unsigned long long)stats.refused_connections,
+		(unsigned long long)stats.send_failures);
+	if (text.failed) {
+		pr_text_clear(&text);
+	} else {
+		ac_call_payload_take(call, (uint8_t *)text.data, text.size);
 	}
-	answer_text(call, &text);
+}
+
+static void status_done(struct ac_call *call)
+{
+	struct door *door = call->owner;
+	add_stats(door->listener, call);
+	drop(door, 1);
 }
 
 /* Long polls keep their context for as long as they wait; some are kept for everybody else. */
@@ -359,6 +344,10 @@ static bool answer_at_door(struct door *door, struct ac_call *call)
 	case TROUPE__KIND__KIND_COMMAND:
 	case TROUPE__KIND__KIND_QUERY:
 	case TROUPE__KIND__KIND_STATE:
+	case TROUPE__KIND__KIND_TYPES:
+		return false;
+	case TROUPE__KIND__KIND_STATUS:
+		call->done = status_done;
 		return false;
 	case TROUPE__KIND__KIND_EVENTS:
 	case TROUPE__KIND__KIND_FEED:
@@ -368,12 +357,6 @@ static bool answer_at_door(struct door *door, struct ac_call *call)
 		call->out.code = TROUPE__CODE__CODE_BUSY;
 		call->out.error = rt_bytes_str("too many readers wait for events");
 		call->out.retry_after_ms = 10 * BUSY_RETRY_MS;
-		return true;
-	case TROUPE__KIND__KIND_TYPES:
-		answer_types(door->listener, call);
-		return true;
-	case TROUPE__KIND__KIND_STATUS:
-		answer_status(door->listener, call);
 		return true;
 	case TROUPE__KIND__KIND_PING:
 		return true;

@@ -15,7 +15,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "actors/registry.h"
 #include "runtime/base/err.h"
 #include "sharding/node.h"
 
@@ -27,7 +26,6 @@ struct td_listener_options {
 	const char *const *urls; /* tcp://, ipc://, ws:// */
 	size_t url_count;
 	struct sh_node *node;
-	const struct ac_registry *registry;
 	uint32_t contexts;            /* messages under way in all; 0: 1024 */
 	uint32_t connections_max;     /* 0: 1024 */
 	uint32_t calls_max;           /* under way in all; 0: 65,536 */

@@ -129,7 +129,6 @@ static rt_err open_listener(struct house *house, struct rt_errinfo *info)
 		.urls = (const char *const *)house->config.rpc.items,
 		.url_count = house->config.rpc.count,
 		.node = house->node,
-		.registry = house->registry,
 	};
 	return td_listener_open(&options, &house->listener, info);
 }

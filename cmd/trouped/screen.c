@@ -51,10 +51,7 @@ static void print_store(const struct td_screen *screen, FILE *to)
 	char *path = realpath(screen->config->data, NULL);
 	fprintf(to, "  data          %s\n", path != NULL ? path : screen->config->data);
 	fprintf(to, "  store         %s\n", id != NULL ? id : "?");
-	json_t *shards = json_object_get(status, "shards");
-	if (json_is_integer(shards)) {
-		fprintf(to, "  shards        %lld\n", (long long)json_integer_value(shards));
-	}
+	fprintf(to, "  shards        %zu\n", json_array_size(json_object_get(status, "shards")));
 	free(path);
 	json_decref(status);
 	pr_text_clear(&text);

@@ -1,4 +1,4 @@
-/* fake_node.h - sh_node and the registry for the listener's tests: one thread that answers each
+/* fake_node.h - sh_node for the listener's tests: one thread that answers each
  * call with its own payload, or keeps the calls until told. */
 #ifndef TESTS_UNIT_CMD_TROUPED_FAKE_NODE_H
 #define TESTS_UNIT_CMD_TROUPED_FAKE_NODE_H

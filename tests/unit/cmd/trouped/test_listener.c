@@ -152,7 +152,7 @@ static void answers_a_ping_while_the_node_hangs(void **state)
 	house_close(&house);
 }
 
-static void answers_types_and_status_and_unknown_kinds_itself(void **state)
+static void adds_its_numbers_to_the_status_and_refuses_unknown_kinds(void **state)
 {
 	(void)state;
 	struct house house = house_open((struct td_listener_options){0});
@@ -163,8 +163,6 @@ static void answers_types_and_status_and_unknown_kinds_itself(void **state)
 	const char *expected = "{\"fake\":true,\"rpc\":{\"connections\":1,";
 	assert_memory_equal(answer.payload.data, expected, strlen(expected));
 	nng_msg_free(message);
-	send_calls(socket, 1, TROUPE__KIND__KIND_TYPES, (struct rt_bytes){0});
-	nng_msg_free(expect_answers(socket, 1, TROUPE__CODE__CODE_NOT_FOUND));
 	send_calls(socket, 2, 99, (struct rt_bytes){0});
 	nng_msg_free(expect_answers(socket, 2, TROUPE__CODE__CODE_BAD_REQUEST));
 	nng_close(socket);
@@ -451,7 +449,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_every_call_of_a_message_in_its_order),
 		cmocka_unit_test(answers_a_ping_while_the_node_hangs),
-		cmocka_unit_test(answers_types_and_status_and_unknown_kinds_itself),
+		cmocka_unit_test(adds_its_numbers_to_the_status_and_refuses_unknown_kinds),
 		cmocka_unit_test(answers_a_malformed_message_once_and_goes_on),
 		cmocka_unit_test(refuses_a_message_of_too_many_calls),
 		cmocka_unit_test(says_busy_over_the_limits_and_takes_all_of_it_back),
