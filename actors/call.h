@@ -47,6 +47,9 @@ void ac_call_clear(struct ac_call *call);
 
 /* For whoever answers: sets code and error text (formatted, kept by the call). */
 void ac_call_fail(struct ac_call *call, uint32_t code, const char *format, ...) RT_PRINTF(3, 4);
+/* A refusal with its reason and, perhaps, a reply payload; both copied. */
+void ac_call_refuse(
+	struct ac_call *call, uint32_t code, const char *reason, struct rt_bytes payload);
 /* Copies the payload into the call. */
 void ac_call_payload(struct ac_call *call, struct rt_bytes payload);
 /* Takes malloc'd memory as the payload. */

@@ -3,7 +3,20 @@ actors_PREFIX := ac|troupe|account|calculator
 actors_DOMAIN_SRCS := \
 	actors/account/account.c \
 	actors/calculator/calculator.c
-actors_SRCS := $(actors_DOMAIN_SRCS)
+actors_SRCS := $(actors_DOMAIN_SRCS) \
+	actors/call.c \
+	actors/decide.c \
+	actors/dedupe.c \
+	actors/describe.c \
+	actors/entity.c \
+	actors/out.c \
+	actors/page.c \
+	actors/read.c \
+	actors/recover.c \
+	actors/registry.c \
+	actors/repeat.c \
+	actors/shard.c \
+	actors/stream.c
 actors_PROTOS := \
 	actors/account/account.proto \
 	actors/calculator/calculator.proto

@@ -1,4 +1,10 @@
+# sharding: replication port, shard regions, feeds, the node that holds them together.
 sharding_PREFIX := sh
-sharding_SRCS :=
+sharding_SRCS := \
+	sharding/feed.c \
+	sharding/node.c \
+	sharding/region.c \
+	sharding/solo.c \
+	sharding/status.c
 sharding_PROTOS :=
 PROTOS += $(sharding_PROTOS)

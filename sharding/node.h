@@ -38,7 +38,8 @@ void sh_node_close(struct sh_node *node);
  * a worker, or at once on this thread when the node refuses it (BUSY, BAD_REQUEST, NOT_FOUND). */
 void sh_node_submit(struct sh_node *node, struct ac_call *chain);
 
-/* JSON object for people and scrapers: store, shards, entities, scheduler, quarantined entities. */
+/* JSON object for people and scrapers: store, shards, entities, scheduler, quarantined entities.
+ * Waits for each worker in turn, so never on a worker. out is overwritten. */
 void sh_node_status(struct sh_node *node, struct pr_text *out);
 
 #endif

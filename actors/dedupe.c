@@ -1,0 +1,210 @@
+#include "actors/dedupe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "persistence/store.h"
+#include "runtime/base/assert.h"
+#include "runtime/base/hash.h"
+
+#define BLOCK_WORDS 8u /* one cache line */
+#define BLOCKS      (AC_FILTER_BYTES / 64u)
+#define PROBES      5u
+
+struct ac_key ac_key_of(struct rt_bytes id)
+{
+	struct ac_key key = {.hash = ps_dedupe_hash(id)};
+	if (id.size <= AC_KEY_BYTES) {
+		memcpy(key.bytes, id.data, id.size);
+		return key;
+	}
+	uint64_t first = rt_hash(id.data, id.size);
+	uint64_t second = rt_hash(id.data + 1, id.size - 1) ^ rt_hash_mix(first + id.size);
+	memcpy(key.bytes, &first, 8);
+	memcpy(key.bytes + 8, &second, 8);
+	return key;
+}
+
+static uint64_t mix(const uint8_t key[AC_KEY_BYTES])
+{
+	uint64_t a, b;
+	memcpy(&a, key, 8);
+	memcpy(&b, key + 8, 8);
+	return rt_hash_mix(a ^ (b << 32 | b >> 32));
+}
+
+void ac_filter_add(struct ac_filter *filter, uint64_t hash)
+{
+	if (filter->bits == NULL) {
+		filter->bits = calloc(1, AC_FILTER_BYTES);
+		RT_ASSERT(filter->bits != NULL);
+	}
+	uint64_t h = rt_hash_mix(hash);
+	uint64_t *block = filter->bits + (h >> 40) % BLOCKS * BLOCK_WORDS;
+	for (unsigned i = 0; i < PROBES; i++, h >>= 7) {
+		block[(h >> 3) & 7] |= UINT64_C(1) << ((h * 0x9E3779B1u >> 20) & 63);
+	}
+	filter->count++;
+}
+
+bool ac_filter_has(const struct ac_filter *filter, uint64_t hash)
+{
+	if (filter->count == 0) {
+		return false;
+	}
+	uint64_t h = rt_hash_mix(hash);
+	const uint64_t *block = filter->bits + (h >> 40) % BLOCKS * BLOCK_WORDS;
+	for (unsigned i = 0; i < PROBES; i++, h >>= 7) {
+		if ((block[(h >> 3) & 7] & UINT64_C(1) << ((h * 0x9E3779B1u >> 20) & 63)) == 0) {
+			return false;
+		}
+	}
+	return true;
+}
+
+void ac_filter_merge(struct ac_filter *into, struct ac_filter *from)
+{
+	if (from->bits != NULL && into->bits != NULL) {
+		for (size_t i = 0; i < AC_FILTER_BYTES / sizeof(uint64_t); i++) {
+			into->bits[i] |= from->bits[i];
+		}
+		into->count += from->count;
+		ac_filter_clear(from);
+	} else if (from->bits != NULL) {
+		*into = *from;
+		*from = (struct ac_filter){0};
+	}
+}
+
+void ac_filter_clear(struct ac_filter *filter)
+{
+	free(filter->bits);
+	*filter = (struct ac_filter){0};
+}
+
+void ac_dedupe_init(struct ac_dedupe *dedupe, uint64_t window)
+{
+	*dedupe = (struct ac_dedupe){.window = window};
+}
+
+void ac_dedupe_done(struct ac_dedupe *dedupe)
+{
+	free(dedupe->slots);
+	free(dedupe->order);
+	ac_filter_clear(&dedupe->filter[0]);
+	ac_filter_clear(&dedupe->filter[1]);
+	*dedupe = (struct ac_dedupe){0};
+}
+
+/* The slot that holds key, or the free one where it would go. */
+static uint32_t place(const struct ac_dedupe *dedupe, const uint8_t key[AC_KEY_BYTES])
+{
+	uint32_t at = (uint32_t)mix(key) & dedupe->slot_mask;
+	while (dedupe->slots[at].offset != 0 &&
+		memcmp(dedupe->slots[at].key, key, AC_KEY_BYTES) != 0) {
+		at = (at + 1) & dedupe->slot_mask;
+	}
+	return at;
+}
+
+enum ac_seen ac_dedupe_find(
+	const struct ac_dedupe *dedupe, const struct ac_key *key, uint64_t *out_offset)
+{
+	if (dedupe->slots != NULL) {
+		const struct ac_recent *slot = &dedupe->slots[place(dedupe, key->bytes)];
+		if (slot->offset != 0) {
+			*out_offset = slot->offset;
+			return AC_SEEN_RECENT;
+		}
+	}
+	if (!dedupe->complete || ac_filter_has(&dedupe->filter[0], key->hash) ||
+		ac_filter_has(&dedupe->filter[1], key->hash)) {
+		return AC_SEEN_PERHAPS;
+	}
+	return AC_SEEN_NEVER;
+}
+
+static void grow_slots(struct ac_dedupe *dedupe)
+{
+	struct ac_recent *old = dedupe->slots;
+	uint32_t old_size = old == NULL ? 0 : dedupe->slot_mask + 1;
+	uint32_t size = old_size == 0 ? 64 : old_size * 2;
+	dedupe->slots = calloc(size, sizeof(*dedupe->slots));
+	RT_ASSERT(dedupe->slots != NULL);
+	dedupe->slot_mask = size - 1;
+	for (uint32_t i = 0; i < old_size; i++) {
+		if (old[i].offset != 0) {
+			dedupe->slots[place(dedupe, old[i].key)] = old[i];
+		}
+	}
+	free(old);
+}
+
+static void grow_order(struct ac_dedupe *dedupe)
+{
+	uint32_t size = dedupe->order == NULL ? 64 : (dedupe->order_mask + 1) * 2;
+	struct ac_recent *order = malloc(size * sizeof(*order));
+	RT_ASSERT(order != NULL);
+	for (uint32_t i = 0; i < dedupe->order_count; i++) {
+		order[i] = dedupe->order[(dedupe->order_head + i) & dedupe->order_mask];
+	}
+	free(dedupe->order);
+	dedupe->order = order;
+	dedupe->order_head = 0;
+	dedupe->order_mask = size - 1;
+}
+
+void ac_dedupe_add(struct ac_dedupe *dedupe, const struct ac_key *key, uint64_t offset)
+{
+	RT_ASSERT(offset != 0);
+	if (dedupe->slots == NULL || dedupe->slot_used * 2 > dedupe->slot_mask) {
+		grow_slots(dedupe);
+	}
+	if (dedupe->order == NULL || dedupe->order_count > dedupe->order_mask) {
+		grow_order(dedupe);
+	}
+	struct ac_recent entry = {.offset = offset};
+	memcpy(entry.key, key->bytes, AC_KEY_BYTES);
+	struct ac_recent *slot = &dedupe->slots[place(dedupe, key->bytes)];
+	dedupe->slot_used += slot->offset == 0;
+	*slot = entry;
+	dedupe->order[(dedupe->order_head + dedupe->order_count++) & dedupe->order_mask] = entry;
+	if (dedupe->filter[0].count >= dedupe->window) {
+		ac_filter_clear(&dedupe->filter[1]);
+		dedupe->filter[1] = dedupe->filter[0];
+		dedupe->filter[0] = (struct ac_filter){0};
+	}
+	ac_filter_add(&dedupe->filter[0], key->hash);
+}
+
+/* Takes a slot out and moves back what stood behind it, so that no search stops too early. */
+static void erase(struct ac_dedupe *dedupe, uint32_t at)
+{
+	dedupe->slot_used--;
+	uint32_t hole = at;
+	for (uint32_t i = (at + 1) & dedupe->slot_mask; dedupe->slots[i].offset != 0;
+		i = (i + 1) & dedupe->slot_mask) {
+		uint32_t home = (uint32_t)mix(dedupe->slots[i].key) & dedupe->slot_mask;
+		if (((i - home) & dedupe->slot_mask) >= ((i - hole) & dedupe->slot_mask)) {
+			dedupe->slots[hole] = dedupe->slots[i];
+			hole = i;
+		}
+	}
+	dedupe->slots[hole].offset = 0;
+}
+
+void ac_dedupe_prune(struct ac_dedupe *dedupe, uint64_t watermark)
+{
+	while (dedupe->order_count > 0) {
+		const struct ac_recent *oldest = &dedupe->order[dedupe->order_head];
+		if (oldest->offset > watermark) {
+			return;
+		}
+		uint32_t at = place(dedupe, oldest->key);
+		if (dedupe->slots[at].offset == oldest->offset) {
+			erase(dedupe, at);
+		}
+		dedupe->order_head = (dedupe->order_head + 1) & dedupe->order_mask;
+		dedupe->order_count--;
+	}
+}
