@@ -274,6 +274,13 @@ class Load:
 		if bad:
 			raise RuntimeError(f"clients ended with {bad}")
 
+	def abandon(self):
+		"""Stops the clients without their last answers; what was answered is in the files."""
+		self.stop.value = 2
+		for p in self.processes:
+			p.kill()
+			p.join()
+
 	def history(self):
 		ops = []
 		for i in range(self.plan.clients + 1):
@@ -284,7 +291,10 @@ class Load:
 		"""Counts of what clients noted: "odd" answers, or "code"s that made them repeat."""
 		total = {}
 		for i in range(self.plan.clients + 1):
-			with open(os.path.join(self.plan.folder, f"odd.{i}"), encoding="utf-8") as f:
+			path = os.path.join(self.plan.folder, f"odd.{i}")
+			if not os.path.exists(path):
+				continue  # abandoned
+			with open(path, encoding="utf-8") as f:
 				for line in f:
 					k, count, text = line.rstrip("\n").split("\t", 2)
 					if k == kind:

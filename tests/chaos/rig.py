@@ -3,6 +3,7 @@ import collections
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -86,6 +87,12 @@ class Daemon:
 		self.process.kill()
 		self.process.wait()
 
+	def pause(self):
+		"""Returns when every thread of it stands still."""
+		self.process.send_signal(signal.SIGSTOP)
+		while os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT) is None:
+			pass
+
 	def terminate(self, seconds=20):
 		"""Clean stop; returns the exit code."""
 		self.process.terminate()
@@ -115,6 +122,13 @@ class Scratch:
 			print(f"kept: {self.path}", file=sys.stderr)
 		else:
 			shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Part:
+	"""A folder inside a scratch folder."""
+
+	def __init__(self, path):
+		self.path = path
 
 
 def read_everything(port, entities):

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""All chaos runs one after the other: at full length (`make chaos`), or --short for the tests.
+
+    all.py [--short] [--seed N]
+
+Ends with one line "N passed, N failed"; a run that this machine cannot do is skipped, with the
+reason. TROUPED names the daemon; otherwise the release build is used.
+"""
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import rig
+
+SKIPPED = 77
+
+# name, program and its arguments, seconds it may take
+FULL = (
+	("checker", ["test_history.py"], 300),
+	("harness seen red", ["test_rig.py"], 300),
+	("kill -9, 100 rounds", ["kill.py"], 1200),
+	("power cut, 30 rounds", ["powercut.py"], 900),
+	("torn tail at every byte", ["damage.py", "--part", "torn"], 1800),
+	("flipped bits", ["damage.py", "--part", "flip"], 2400),
+	("full disk", ["damage.py", "--part", "full"], 300),
+	("failing sync and write", ["damage.py", "--part", "sync"], 600),
+)
+SHORT = (
+	("checker", ["test_history.py"], 120),
+	("harness seen red", ["test_rig.py"], 120),
+	("kill -9", ["kill.py", "--rounds", "4", "--rate", "1500", "--longest", ".4"], 120),
+	("power cut", ["powercut.py", "--rounds", "2", "--rate", "1500"], 120),
+	("torn tail", ["damage.py", "--part", "torn", "--torn", "5"], 120),
+	("flipped bits", ["damage.py", "--part", "flip", "--flips", "1"], 120),
+	("full disk", ["damage.py", "--part", "full", "--rate", "1000", "--fillings", "2"], 120),
+	("failing sync and write", ["damage.py", "--part", "sync", "--rate", "1000", "--faults", "4"],
+	 120),
+)
+
+
+def one(name, words, seconds, seed):
+	"""Runs it; True, False, or None when it was skipped. Its output is indented, so that nobody
+	takes its summary for ours."""
+	if seed is not None and not words[0].startswith("test_"):
+		words = [*words, "--seed", str(seed)]
+	begin = time.monotonic()
+	run = subprocess.Popen([sys.executable, os.path.join(HERE, words[0]), *words[1:]],
+	                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+	                       errors="replace")
+	try:
+		said, _ = run.communicate(timeout=seconds)
+	except subprocess.TimeoutExpired:
+		run.terminate()
+		said, _ = run.communicate()
+		said += f"\ntimed out after {seconds} s"
+	print("".join(f"  {line}\n" for line in said.splitlines() if line), end="")
+	result = {0: "ok", SKIPPED: "SKIPPED"}.get(run.returncode, "FAILED")
+	print(f"{result} {name} ({time.monotonic() - begin:.0f} s)", flush=True)
+	return {"ok": True, "SKIPPED": None}.get(result, False)
+
+
+def main(short=False):
+	args = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+	args.add_argument("--short", action="store_true")
+	args.add_argument("--seed", type=int)
+	got = args.parse_args()
+	if not os.access(rig.program("trouped"), os.X_OK):
+		print(f"no daemon at {rig.program('trouped')}: make, or set TROUPED")
+		print("0 passed, 1 failed")
+		return 1
+	results = [one(*run, got.seed) for run in (SHORT if short or got.short else FULL)]
+	passed, failed = results.count(True), results.count(False)
+	print(f"{passed} passed, {failed} failed")
+	return 1 if failed else 0
+
+
+if __name__ == "__main__":
+	sys.exit(main())
