@@ -162,7 +162,7 @@ coverage:
 	  $(patsubst %,--object build/cov/%,$(wordlist 2,99,$(UNIT_TESTS))) \
 	  --instr-profile=build/cov/all.profdata $(filter-out tests/% bench/% cmd/%,$(ALL_SRCS))
 
-C_FILES := $(shell git ls-files -co --exclude-standard '*.c' '*.h' 2>/dev/null)
+C_FILES := $(shell git ls-files -co --exclude-standard '*.c' '*.h' ':!docs' 2>/dev/null)
 H_FILES := $(filter %.h,$(C_FILES))
 fmt:
 	clang-format -i $(C_FILES)
