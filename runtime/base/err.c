@@ -29,6 +29,10 @@ bool rt_err_may_retry(rt_err err)
 	return (unsigned)err < RT_ERR_COUNT && errors[err].retry;
 }
 
+/* Calls elsewhere; here the functions themselves are meant. */
+#undef rt_errinfo_set
+#undef rt_errinfo_wrap
+
 rt_err rt_errinfo_set(struct rt_errinfo *info, rt_err code, const char *fmt, ...)
 {
 	if (info == NULL) {

@@ -61,4 +61,17 @@ rt_err rt_errinfo_set(struct rt_errinfo *info, rt_err code, const char *fmt, ...
 /* Puts "what: " in front of the text that a deeper call left. */
 rt_err rt_errinfo_wrap(struct rt_errinfo *info, rt_err code, const char *fmt, ...) RT_PRINTF(3, 4);
 
+#ifdef __clang_analyzer__
+/* It looks at one file at a time and would consider that these return RT_OK. */
+static inline rt_err rt_errinfo_returns(rt_err code, rt_err same)
+{
+	(void)same;
+	return code;
+}
+#define rt_errinfo_set(info, code, ...) \
+	rt_errinfo_returns((code), rt_errinfo_set((info), (code), __VA_ARGS__))
+#define rt_errinfo_wrap(info, code, ...) \
+	rt_errinfo_returns((code), rt_errinfo_wrap((info), (code), __VA_ARGS__))
+#endif
+
 #endif
