@@ -1,8 +1,8 @@
 #include "persistence/chunk.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "persistence/table.h"
 #include "runtime/base/assert.h"
 
 #define ROWS_PER_BATCH 256u  /* a batch holds the write queue that the log stands in */
@@ -15,7 +15,6 @@ struct ps_chunk {
 	size_t count, cap;
 	uint64_t *last; /* per shard: highest offset, 0 when untouched */
 	size_t *start;  /* per shard: counting sort */
-	rocksdb_envoptions_t *env;
 	rocksdb_writebatch_t *batch;
 	uint32_t batch_rows;
 };
@@ -96,7 +95,6 @@ struct ps_chunk *ps_chunk_new(struct ps_store *store)
 	chunk->last = calloc(store->shard_count, sizeof(*chunk->last));
 	chunk->start = calloc(store->shard_count + 1u, sizeof(*chunk->start));
 	chunk->batch = rocksdb_writebatch_create();
-	chunk->env = rocksdb_envoptions_create();
 	if (chunk->last == NULL || chunk->start == NULL) {
 		ps_chunk_free(chunk);
 		return NULL;
@@ -110,7 +108,6 @@ void ps_chunk_free(struct ps_chunk *chunk)
 		return;
 	}
 	rocksdb_writebatch_destroy(chunk->batch);
-	rocksdb_envoptions_destroy(chunk->env);
 	free(chunk->items);
 	free(chunk->sorted);
 	free(chunk->last);
@@ -279,60 +276,10 @@ static rt_err write_index(struct ps_chunk *chunk, const struct ps_staged **items
 	return RT_OK;
 }
 
-/* A table file on its way into a family: opened at the first row. */
-struct table {
-	struct ps_store *store;
-	enum ps_family family;
-	rocksdb_sstfilewriter_t *writer;
-	char *message;
-	char path[512];
-	uint64_t rows;
-};
-
-static void table_put(
-	struct table *table, const rocksdb_envoptions_t *env, const uint8_t *key, size_t size)
-{
-	struct ps_store *store = table->store;
-	if (table->message != NULL) {
-		return;
-	}
-	if (table->writer == NULL) {
-		snprintf(table->path, sizeof(table->path), "%s/%06llu.sst", store->tmp_dir,
-			(unsigned long long)atomic_fetch_add(&store->file_number, 1));
-		table->writer = rocksdb_sstfilewriter_create(env, store->options[table->family]);
-		rocksdb_sstfilewriter_open(table->writer, table->path, &table->message);
-		if (table->message != NULL) {
-			return;
-		}
-	}
-	rocksdb_sstfilewriter_put(table->writer, (const char *)key, size, "", 0, &table->message);
-	table->rows++;
-}
-
-static rt_err table_ingest(struct table *table, struct rt_errinfo *info)
-{
-	struct ps_store *store = table->store;
-	if (table->writer != NULL) {
-		if (table->message == NULL) {
-			rocksdb_sstfilewriter_finish(table->writer, &table->message);
-		}
-		rocksdb_sstfilewriter_destroy(table->writer);
-	}
-	if (table->message == NULL && table->rows > 0) {
-		rocksdb_ingestexternalfileoptions_t *options =
-			rocksdb_ingestexternalfileoptions_create();
-		rocksdb_ingestexternalfileoptions_set_move_files(options, 1);
-		const char *files[1] = {table->path};
-		rocksdb_ingest_external_file_cf(store->db, store->family[table->family], files, 1,
-			options, &table->message);
-		rocksdb_ingestexternalfileoptions_destroy(options);
-	}
-	return table->message == NULL ? RT_OK : ps_db_fail(store, table->message, info, "ingest");
-}
-
 static rt_err write_dedupe(struct ps_chunk *chunk, struct rt_errinfo *info)
 {
-	struct table table = {.store = chunk->store, .family = PS_DEDUPE};
+	struct ps_table table;
+	ps_table_init(&table, chunk->store, PS_DEDUPE);
 	size_t begin = 0;
 	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
 		size_t end = chunk->start[shard];
@@ -344,11 +291,11 @@ static rt_err write_dedupe(struct ps_chunk *chunk, struct rt_errinfo *info)
 			}
 			uint8_t key[PS_KEY_DEDUPE];
 			ps_key_dedupe(key, shard, item->hash, item->offset);
-			table_put(&table, chunk->env, key, sizeof(key));
+			ps_table_put(&table, rt_bytes_of(key, sizeof(key)), rt_bytes_of("", 0));
 		}
 		begin = end;
 	}
-	return table_ingest(&table, info);
+	return ps_table_ingest(&table, info);
 }
 
 struct tag_row {
@@ -405,17 +352,18 @@ static rt_err write_tags(struct ps_chunk *chunk, struct rt_errinfo *info)
 	}
 	(void)collect_tags(chunk, rows);
 	qsort(rows, count, sizeof(*rows), by_tag);
-	struct table table = {.store = chunk->store, .family = PS_TAGS};
+	struct ps_table table;
+	ps_table_init(&table, chunk->store, PS_TAGS);
 	for (size_t i = 0; i < count; i++) {
 		if (i > 0 && by_tag(&rows[i - 1], &rows[i]) == 0) {
 			continue; /* two events of a record with the same tag */
 		}
 		uint8_t key[PS_KEY_NAMED];
 		size_t size = ps_key_named(key, rows[i].shard, rows[i].tag, rows[i].offset);
-		table_put(&table, chunk->env, key, size);
+		ps_table_put(&table, rt_bytes_of(key, size), rt_bytes_of("", 0));
 	}
 	free(rows);
-	return table_ingest(&table, info);
+	return ps_table_ingest(&table, info);
 }
 
 static rt_err write_rows(struct ps_chunk *chunk, struct rt_errinfo *info)

@@ -1,6 +1,7 @@
 # persistence: the event store. Records, the RocksDB store, group commit, the index, reads.
 persistence_PREFIX := ps
 persistence_SRCS := \
+	persistence/checkpoint.c \
 	persistence/chunk.c \
 	persistence/db.c \
 	persistence/derived.c \
@@ -13,6 +14,8 @@ persistence_SRCS := \
 	persistence/reader.c \
 	persistence/record.c \
 	persistence/store.c \
+	persistence/table.c \
+	persistence/verify.c \
 	persistence/writer.c
 persistence_PROTOS :=
 PROTOS += $(persistence_PROTOS)

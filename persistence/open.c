@@ -11,6 +11,7 @@
 #define STORE_ROW_BYTES 40u /* version u32, shard count u32, id */
 #define CACHE_BYTES     (64u * 1024u * 1024u)
 #define FREE_LOW_BYTES  (256u * 1024u * 1024u)
+#define DIR_MAX         400u /* bytes of its path */
 #define SHARDS_MAX      65535u
 /* Twice what the indexer puts into a chunk: a chunk that a crash left half written lies within the
  * first one made again here, so its rows come out with the same keys. */
@@ -443,6 +444,9 @@ rt_err ps_store_open(
 {
 	struct rt_errinfo local = {0};
 	info = info == NULL ? &local : info;
+	if (strlen(options->dir) > DIR_MAX) {
+		return rt_errinfo_set(info, RT_E_INVAL, "the directory's name is too long");
+	}
 	char *db_dir = ps_path(options->dir, "db");
 	bool exists = ps_exists(db_dir);
 	free(db_dir);

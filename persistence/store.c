@@ -3,6 +3,7 @@
 #include <sys/statvfs.h>
 
 #include "persistence/db.h"
+#include "persistence/table.h"
 #include "runtime/base/assert.h"
 
 #define SCAN_READAHEAD (2u * 1024u * 1024u)
@@ -187,12 +188,14 @@ rt_err ps_store_truncate_tail(
 			return fail(store, err, info);
 		}
 	}
-	uint8_t low[PS_KEY_LOG];
-	uint8_t high[PS_KEY_LOG];
-	ps_key_log(low, shard, from);
-	ps_key_log(high, shard, UINT64_MAX);
-	rocksdb_writebatch_delete_range_cf(store->batch, store->family[PS_LOG], (const char *)low,
-		sizeof(low), (const char *)high, sizeof(high));
+	/* Row by row: this library keeps one set of insert hints for rows and range deletions of a
+	 * memtable and trips over it. An uncommitted tail is short. */
+	for (uint64_t offset = load(&at->last); offset >= from; offset--) {
+		uint8_t key[PS_KEY_LOG];
+		ps_key_log(key, shard, offset);
+		rocksdb_writebatch_delete_cf(
+			store->batch, store->family[PS_LOG], (const char *)key, sizeof(key));
+	}
 	err = write_batch(store, info, "truncate tail");
 	if (err != RT_OK) {
 		return err;
@@ -203,6 +206,29 @@ rt_err ps_store_truncate_tail(
 	}
 	mark_dirty(store, shard);
 	return RT_OK;
+}
+
+/* A range deletion comes in a table file of its own, since it must not meet the memtable's insert
+ * hints (see truncate_tail). Whole files in the range go at once, the rest with compaction. */
+static rt_err drop_front(
+	struct ps_store *store, uint32_t shard, uint64_t before, struct rt_errinfo *info)
+{
+	uint8_t low[PS_KEY_LOG];
+	uint8_t high[PS_KEY_LOG];
+	ps_key_log(low, shard, 0);
+	ps_key_log(high, shard, before);
+	struct ps_table table;
+	ps_table_init(&table, store, PS_LOG);
+	ps_table_delete_range(
+		&table, rt_bytes_of(low, sizeof(low)), rt_bytes_of(high, sizeof(high)));
+	rt_err err = ps_table_ingest(&table, info);
+	if (err != RT_OK) {
+		return err;
+	}
+	char *message = NULL;
+	rocksdb_delete_file_in_range_cf(store->db, store->family[PS_LOG], (const char *)low,
+		sizeof(low), (const char *)high, sizeof(high), &message);
+	return message == NULL ? RT_OK : ps_db_fail(store, message, info, "truncate front");
 }
 
 rt_err ps_store_truncate_front(
@@ -223,12 +249,6 @@ rt_err ps_store_truncate_front(
 			"shard %u: offset %llu is not indexed yet and cannot be dropped", shard,
 			(unsigned long long)before);
 	}
-	uint8_t low[PS_KEY_LOG];
-	uint8_t high[PS_KEY_LOG];
-	ps_key_log(low, shard, first);
-	ps_key_log(high, shard, before);
-	rocksdb_writebatch_delete_range_cf(store->batch, store->family[PS_LOG], (const char *)low,
-		sizeof(low), (const char *)high, sizeof(high));
 	uint8_t key[PS_META_FLOOR_SIZE];
 	uint8_t value[8];
 	ps_put_u64(value, before);
@@ -242,11 +262,7 @@ rt_err ps_store_truncate_front(
 		return err;
 	}
 	atomic_store_explicit(&at->first, before, memory_order_release);
-	/* Whole table files inside the range go at once; the rest waits for compaction. */
-	char *message = NULL;
-	rocksdb_delete_file_in_range_cf(store->db, store->family[PS_LOG], (const char *)low,
-		sizeof(low), (const char *)high, sizeof(high), &message);
-	return message == NULL ? RT_OK : ps_db_fail(store, message, info, "truncate front");
+	return drop_front(store, shard, before, info);
 }
 
 static rt_err gap(struct ps_store *store, uint32_t shard, uint64_t offset, struct rt_errinfo *info)

@@ -325,6 +325,108 @@ static void makes_no_store_unless_told(void **state)
 	assert_null(world->store);
 }
 
+static void counts_what_is_stored(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	world_fill(world, 300);
+	ps_store_close(world->store);
+	world->store = NULL;
+	struct ps_verify_report report = {0};
+	struct rt_errinfo info = {0};
+	assert_err(ps_store_verify(world->dir, NULL, NULL, &report, &info), RT_OK);
+	assert_int_equal(report.records, 300 * WORLD_SHARDS);
+	assert_int_equal(report.entities, 8 * WORLD_SHARDS);
+	assert_int_equal(report.events, 600 * WORLD_SHARDS);
+	assert_int_equal(report.problems, 0);
+}
+
+static void finds_records_that_contradict_each_other(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	world_fill(world, 30);
+	world->seq[2][5] += 1; /* a hole in the numbers of one entity */
+	world_fill(world, 30);
+	ps_store_close(world->store);
+	world->store = NULL;
+	struct ps_verify_report report = {0};
+	assert_err(ps_store_verify(world->dir, NULL, NULL, &report, NULL), RT_OK);
+	assert_int_equal(report.problems, 1);
+}
+
+static void a_checkpoint_is_a_store_of_its_own(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	world_fill(world, 300);
+	char copy[80];
+	snprintf(copy, sizeof(copy), "%s.copy", world->dir);
+	struct rt_errinfo info = {0};
+	assert_err(ps_store_checkpoint(world->store, copy, &info), RT_OK);
+	assert_err(ps_store_checkpoint(world->store, copy, &info), RT_E_EXISTS);
+	world_fill(world, 50);
+	struct ps_store_options options = {.dir = copy};
+	struct ps_store *other = NULL;
+	assert_err(ps_store_open(&options, &other, &info), RT_OK);
+	assert_string_equal(ps_store_id(other), ps_store_id(world->store));
+	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+		assert_int_equal(ps_store_last_offset(other, shard), 300);
+	}
+	ps_store_close(other);
+	assert_int_equal(world_readable(world, 0), 350);
+}
+
+static void the_tail_can_be_cut_and_written_again(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	world_fill(world, 100);
+	assert_err(ps_store_truncate_tail(world->store, 1, 81, NULL), RT_OK);
+	assert_err(ps_store_sync(world->store, NULL), RT_OK);
+	assert_int_equal(ps_store_last_offset(world->store, 1), 80);
+	reopen(world);
+	assert_int_equal(world_readable(world, 1), 80);
+	struct rt_bytes bytes = world_record(1, 3, 81, 1000, 1);
+	struct ps_log_row row = {1, 81, bytes};
+	assert_err(ps_store_append(world->store, &row, 1, NULL, 0, NULL), RT_OK);
+	assert_err(ps_store_sync(world->store, NULL), RT_OK);
+	free((void *)(uintptr_t)bytes.data);
+	assert_int_equal(world_readable(world, 1), 81);
+	/* What is indexed is committed and stays. */
+	assert_err(ps_store_truncate_tail(world->store, 1, 80, NULL), RT_E_INVAL);
+}
+
+static void the_front_can_be_trimmed(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	world_fill(world, 300);
+	assert_err(ps_store_truncate_front(world->store, 2, 200, NULL), RT_E_INVAL);
+	reopen(world);
+	assert_err(ps_store_truncate_front(world->store, 2, 200, NULL), RT_OK);
+	struct rt_bytes record;
+	uint64_t count = 0;
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(ps_store_first_offset(world->store, 2), 200);
+		assert_err(ps_store_get(world->store, 2, 199, &record, NULL), RT_E_NOTFOUND);
+		assert_err(
+			ps_store_read(world->store, 2, 199, UINT64_MAX, world_count, &count, NULL),
+			RT_E_NOTFOUND);
+		count = 0;
+		assert_err(
+			ps_store_read(world->store, 2, 200, UINT64_MAX, world_count, &count, NULL),
+			RT_OK);
+		assert_int_equal(count, 101);
+		reopen(world);
+	}
+	assert_err(ps_store_truncate_front(world->store, 2, 301, NULL), RT_OK);
+	reopen(world);
+	assert_int_equal(ps_store_first_offset(world->store, 2), 301);
+	assert_int_equal(ps_store_last_offset(world->store, 2), 300);
+	assert_int_equal(world_readable(world, 1), 300);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -341,6 +443,11 @@ int main(void)
 		TEST(refuses_another_shard_count),
 		TEST(refuses_a_second_owner),
 		TEST(makes_no_store_unless_told),
+		TEST(counts_what_is_stored),
+		TEST(finds_records_that_contradict_each_other),
+		TEST(a_checkpoint_is_a_store_of_its_own),
+		TEST(the_tail_can_be_cut_and_written_again),
+		TEST(the_front_can_be_trimmed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

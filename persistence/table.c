@@ -1,0 +1,61 @@
+#include "persistence/table.h"
+
+#include <stdio.h>
+
+void ps_table_init(struct ps_table *table, struct ps_store *store, enum ps_family family)
+{
+	*table = (struct ps_table){.store = store, .family = family};
+}
+
+static bool begun(struct ps_table *table)
+{
+	struct ps_store *store = table->store;
+	if (table->writer == NULL) {
+		snprintf(table->path, sizeof(table->path), "%s/%06llu.sst", store->tmp_dir,
+			(unsigned long long)atomic_fetch_add(&store->file_number, 1));
+		table->env = rocksdb_envoptions_create();
+		table->writer =
+			rocksdb_sstfilewriter_create(table->env, store->options[table->family]);
+		rocksdb_sstfilewriter_open(table->writer, table->path, &table->message);
+	}
+	return table->message == NULL;
+}
+
+void ps_table_put(struct ps_table *table, struct rt_bytes key, struct rt_bytes value)
+{
+	if (begun(table)) {
+		rocksdb_sstfilewriter_put(table->writer, (const char *)key.data, key.size,
+			(const char *)value.data, value.size, &table->message);
+	}
+}
+
+void ps_table_delete_range(struct ps_table *table, struct rt_bytes low, struct rt_bytes high)
+{
+	if (begun(table)) {
+		rocksdb_sstfilewriter_delete_range(table->writer, (const char *)low.data, low.size,
+			(const char *)high.data, high.size, &table->message);
+	}
+}
+
+rt_err ps_table_ingest(struct ps_table *table, struct rt_errinfo *info)
+{
+	struct ps_store *store = table->store;
+	if (table->writer == NULL) {
+		return RT_OK;
+	}
+	if (table->message == NULL) {
+		rocksdb_sstfilewriter_finish(table->writer, &table->message);
+	}
+	rocksdb_sstfilewriter_destroy(table->writer);
+	rocksdb_envoptions_destroy(table->env);
+	if (table->message == NULL) {
+		rocksdb_ingestexternalfileoptions_t *options =
+			rocksdb_ingestexternalfileoptions_create();
+		rocksdb_ingestexternalfileoptions_set_move_files(options, 1);
+		const char *files[1] = {table->path};
+		rocksdb_ingest_external_file_cf(store->db, store->family[table->family], files, 1,
+			options, &table->message);
+		rocksdb_ingestexternalfileoptions_destroy(options);
+	}
+	return table->message == NULL ? RT_OK : ps_db_fail(store, table->message, info, "ingest");
+}

@@ -1,0 +1,277 @@
+/* The writer, the indexer and the readers together, on real workers. */
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "persistence/indexer.h"
+#include "persistence/reader.h"
+#include "persistence/writer.h"
+#include "tests/unit/persistence/world.h"
+
+#define WORKERS 2u
+#define ROUNDS  200u
+#define RECORDS 20u
+
+struct node;
+
+struct driver {
+	struct rt_post start;
+	struct node *node;
+	struct rt_worker *worker;
+	struct ps_stage *stage;
+	uint32_t index, rounds, in_flight, wrong;
+	uint64_t done_offset[WORLD_SHARDS];
+	rt_err result;
+	struct ps_load load;
+	char pid[32];
+};
+
+struct node {
+	struct world *world;
+	struct rt_system *system;
+	struct ps_writer *writer;
+	struct ps_indexer *indexer;
+	struct ps_reader *reader;
+	struct driver driver[WORKERS];
+	uv_sem_t finished;
+	bool expect_failure;
+};
+
+static int setup(void **state)
+{
+	struct node *node = calloc(1, sizeof(*node));
+	assert_non_null(node);
+	node->world = world_new();
+	world_open(node->world);
+	uv_sem_init(&node->finished, 0);
+	struct rt_errinfo info = {0};
+	struct rt_system_options options = {.workers = WORKERS};
+	assert_err(rt_system_new(&options, &node->system, &info), RT_OK);
+	struct ps_store *store = node->world->store;
+	assert_err(ps_writer_start(store, node->system, &node->writer, &info), RT_OK);
+	assert_err(ps_indexer_start(store, WORKERS, &node->indexer, &info), RT_OK);
+	assert_err(ps_reader_start(store, node->system, 2, &node->reader, &info), RT_OK);
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		node->driver[i].node = node;
+		node->driver[i].index = i;
+		node->driver[i].worker = rt_system_worker(node->system, i);
+		node->driver[i].stage = ps_indexer_stage(node->indexer, i);
+	}
+	assert_err(rt_system_start(node->system, &info), RT_OK);
+	*state = node;
+	return 0;
+}
+
+/* The order in which a node shuts down. */
+static void stop(struct node *node)
+{
+	ps_reader_stop(node->reader);
+	ps_writer_stop(node->writer);
+	rt_system_stop(node->system);
+	ps_indexer_stop(node->indexer);
+	ps_store_close(node->world->store);
+	node->world->store = NULL;
+	rt_system_free(node->system);
+	node->system = NULL;
+}
+
+static int teardown(void **state)
+{
+	struct node *node = *state;
+	if (node->system != NULL) {
+		stop(node);
+	}
+	uv_sem_destroy(&node->finished);
+	world_free(node->world);
+	free(node);
+	return 0;
+}
+
+static void submit_round(struct driver *driver);
+
+static void stage_round(struct driver *driver, const struct ps_round *round)
+{
+	for (uint32_t i = 0; i < round->entry_count; i++) {
+		const struct ps_entry *entry = &round->entries[i];
+		struct ps_record record;
+		driver->wrong += entry->offset != driver->done_offset[entry->shard] + 1;
+		driver->done_offset[entry->shard] = entry->offset;
+		driver->wrong +=
+			ps_record_decode(rt_bytes_of(round->bytes + entry->pos, entry->size),
+				&record) != RT_OK;
+		ps_stage_record(driver->stage, entry->shard, entry->offset, &record);
+	}
+	ps_stage_flush(driver->stage);
+}
+
+static void round_done(struct ps_round *round, rt_err err)
+{
+	struct driver *driver = round->arg;
+	driver->wrong += rt_worker_self() != driver->worker;
+	driver->in_flight--;
+	if (err == RT_OK) {
+		stage_round(driver, round);
+	} else {
+		driver->result = err;
+	}
+	ps_round_release(round);
+	while (driver->rounds < ROUNDS && driver->in_flight < 3) {
+		submit_round(driver);
+	}
+	if (driver->in_flight == 0) {
+		uv_sem_post(&driver->node->finished);
+	}
+}
+
+/* A worker owns the shards whose number leaves its index. */
+static void submit_round(struct driver *driver)
+{
+	struct world *world = driver->node->world;
+	struct ps_round *round = ps_round_acquire(driver->node->writer, driver->worker);
+	for (uint32_t i = 0; i < RECORDS; i++) {
+		uint32_t shard = (i % (WORLD_SHARDS / WORKERS)) * WORKERS + driver->index;
+		uint64_t offset = ++world->offset[shard];
+		uint32_t entity = (uint32_t)(offset % 8);
+		struct rt_bytes record =
+			world_record(shard, entity, offset, world->seq[shard][entity] + 1, 2);
+		world->seq[shard][entity] += 2;
+		uint32_t entry;
+		uint8_t *at = ps_round_add(round, shard, record.size, &entry);
+		memcpy(at, record.data, record.size);
+		free((void *)(uintptr_t)record.data);
+		round->entries[entry].offset = offset;
+	}
+	char value[16];
+	snprintf(value, sizeof(value), "%u", driver->rounds);
+	driver->wrong +=
+		ps_round_add_meta(round, rt_bytes_of(driver->index == 0 ? "r/0" : "r/1", 3),
+			rt_bytes_str(value)) != RT_OK;
+	round->done = round_done;
+	round->arg = driver;
+	driver->rounds++;
+	driver->in_flight++;
+	ps_writer_submit(driver->node->writer, round);
+}
+
+static void begin(struct rt_worker *worker, struct rt_post *post)
+{
+	struct driver *driver = (struct driver *)(void *)post;
+	(void)worker;
+	submit_round(driver);
+	submit_round(driver);
+}
+
+static void run(struct node *node)
+{
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		node->driver[i].start.run = begin;
+		rt_worker_post_always(node->driver[i].worker, &node->driver[i].start);
+	}
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		uv_sem_wait(&node->finished);
+	}
+}
+
+static void what_completes_is_there_after_reopening(void **state)
+{
+	struct node *node = *state;
+	struct world *world = node->world;
+	run(node);
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		assert_int_equal(node->driver[i].wrong, 0);
+		assert_err(node->driver[i].result, RT_OK);
+		assert_int_equal(node->driver[i].rounds, ROUNDS);
+	}
+	stop(node);
+	world_open(world);
+	uint64_t per_shard = ROUNDS * RECORDS * WORKERS / WORLD_SHARDS;
+	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+		assert_int_equal(world_readable(world, shard), per_shard);
+		assert_int_equal(ps_store_index_watermark(world->store, shard), per_shard);
+	}
+	struct rt_bytes value;
+	assert_err(ps_store_meta_get(world->store, rt_bytes_str("r/1"), &value, NULL), RT_OK);
+	assert_true(rt_bytes_equal(value, rt_bytes_str("199")));
+	free((void *)(uintptr_t)value.data);
+}
+
+static void load_done(struct ps_job *job)
+{
+	struct driver *driver =
+		(struct driver *)(void *)((char *)job - offsetof(struct driver, load) -
+					  offsetof(struct ps_load, job));
+	driver->wrong += rt_worker_self() != driver->worker;
+	uv_sem_post(&driver->node->finished);
+}
+
+static void load_work(struct ps_job *job, struct ps_store *store)
+{
+	ps_load_run((struct ps_load *)(void *)job, store);
+}
+
+static void begin_load(struct rt_worker *worker, struct rt_post *post)
+{
+	struct driver *driver = (struct driver *)(void *)post;
+	driver->load = (struct ps_load){.job = {.work = load_work, .done = load_done},
+		.shard = driver->index,
+		.pid = world_pid(driver->pid, 5),
+		.from_seq = 1,
+		.upto_seq = UINT64_MAX};
+	driver->wrong += ps_reader_submit(driver->node->reader, worker, &driver->load.job) != RT_OK;
+}
+
+static void a_reader_answers_on_the_worker_that_asked(void **state)
+{
+	struct node *node = *state;
+	run(node);
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		node->driver[i].start.run = begin_load;
+		rt_worker_post_always(node->driver[i].worker, &node->driver[i].start);
+	}
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		uv_sem_wait(&node->finished);
+	}
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		assert_int_equal(node->driver[i].wrong, 0);
+		assert_err(node->driver[i].load.err, RT_OK);
+		ps_load_clear(&node->driver[i].load);
+	}
+}
+
+static void the_index_follows_while_running(void **state)
+{
+	struct node *node = *state;
+	run(node);
+	/* A stop of the indexer writes what is left, without the help of close or open. */
+	struct ps_store *store = node->world->store;
+	ps_reader_stop(node->reader);
+	node->reader = NULL;
+	ps_writer_stop(node->writer);
+	node->writer = NULL;
+	rt_system_stop(node->system);
+	ps_indexer_stop(node->indexer);
+	node->indexer = NULL;
+	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+		assert_int_equal(
+			ps_store_index_watermark(store, shard), node->world->offset[shard]);
+	}
+	struct ps_load load = {
+		.shard = 1, .pid = rt_bytes_str("t|e4"), .from_seq = 1, .upto_seq = UINT64_MAX};
+	ps_load_run(&load, store);
+	assert_err(load.err, RT_OK);
+	assert_int_equal(load.next_seq, node->world->seq[1][4] + 1);
+	ps_load_clear(&load);
+	uint64_t offset;
+	assert_err(ps_store_dedupe(store, 1, rt_bytes_str("s1-o77"), &offset, NULL), RT_OK);
+	assert_int_equal(offset, 77);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(what_completes_is_there_after_reopening),
+		TEST(a_reader_answers_on_the_worker_that_asked),
+		TEST(the_index_follows_while_running),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
