@@ -8,3 +8,4 @@ sharding_SRCS := \
 	sharding/status.c
 sharding_PROTOS :=
 PROTOS += $(sharding_PROTOS)
+tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
