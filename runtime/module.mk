@@ -8,10 +8,15 @@ runtime_SRCS := \
 	runtime/base/hist.c \
 	runtime/base/log.c \
 	runtime/sched/actor.c \
+	runtime/sched/ask.c \
+	runtime/sched/family.c \
 	runtime/sched/lane.c \
 	runtime/sched/loop.c \
 	runtime/sched/post.c \
 	runtime/sched/send.c \
+	runtime/sched/sim.c \
 	runtime/sched/slice.c \
+	runtime/sched/stats.c \
+	runtime/sched/supervise.c \
 	runtime/sched/system.c \
 	runtime/sched/timer.c

@@ -1,10 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/sched/core.h"
-
-#define INDEX_BITS 24u
-#define INDEX_MASK ((1u << INDEX_BITS) - 1)
+#include "runtime/sched/more.h"
 
 static struct rt_actor *cell_at(const struct rt_worker *worker, uint32_t index)
 {
@@ -13,7 +10,7 @@ static struct rt_actor *cell_at(const struct rt_worker *worker, uint32_t index)
 
 struct rt_actor *rt_actor_resolve(struct rt_worker *worker, struct rt_ref ref)
 {
-	uint32_t index = (uint32_t)ref.bits & INDEX_MASK;
+	uint32_t index = (uint32_t)ref.bits & RT_INDEX_MASK;
 	if (__builtin_expect(index >= worker->actors_made, 0)) {
 		return NULL;
 	}
@@ -40,7 +37,7 @@ static struct rt_actor *cell_new(struct rt_worker *worker)
 	worker->actors_made++;
 	struct rt_actor *actor = &(*slab)[index % RT_SLAB_CELLS];
 	actor->generation = 1;
-	actor->address = worker->index << INDEX_BITS | index;
+	actor->address = worker->index << RT_INDEX_BITS | index;
 	return actor;
 }
 
@@ -55,7 +52,7 @@ static struct rt_actor *cell_take(struct rt_worker *worker)
 	return cell_new(worker);
 }
 
-void rt_actor_release(struct rt_worker *worker, struct rt_actor *actor)
+static void release(struct rt_worker *worker, struct rt_actor *actor)
 {
 	RT_DASSERT(actor->state == RT_ACTOR_DEAD && actor->head == NULL);
 	actor->run_next = worker->free_actors;
@@ -67,16 +64,13 @@ static bool is_outside(const struct rt_actor *actor)
 	return actor->behaviour->state_size > RT_CELL_STATE;
 }
 
-/* ---- life ---- */
+/* ---- start ---- */
 
-rt_err rt_spawn(struct rt_worker *worker, const struct rt_behaviour *behaviour, void *arg,
-	struct rt_ref *out)
+static const struct rt_behaviour nothing = {.name = "not started"};
+
+static void cell_fill(
+	struct rt_worker *worker, struct rt_actor *actor, const struct rt_behaviour *behaviour)
 {
-	RT_DASSERT(rt_worker_current == worker || rt_worker_current == NULL);
-	struct rt_actor *actor = cell_take(worker);
-	if (actor == NULL) {
-		return RT_E_NOMEM;
-	}
 	actor->head = actor->tail = NULL;
 	actor->run_next = NULL;
 	actor->behaviour = behaviour;
@@ -89,44 +83,115 @@ rt_err rt_spawn(struct rt_worker *worker, const struct rt_behaviour *behaviour, 
 	actor->refusals = 0;
 	memset(&actor->data, 0, sizeof(actor->data));
 	worker->actor_count++;
-	rt_err err = RT_OK;
-	if (is_outside(actor)) {
+}
+
+static rt_err make_more(struct rt_actor *actor, const struct rt_behaviour *behaviour, void *arg,
+	struct rt_more *parent)
+{
+	if (behaviour->state_size > RT_CELL_STATE) {
 		actor->data.outside = calloc(1, behaviour->state_size);
-		err = actor->data.outside != NULL ? RT_OK : RT_E_NOMEM;
+		if (actor->data.outside == NULL) {
+			return RT_E_NOMEM;
+		}
+	}
+	bool again = behaviour->supervision.policy == RT_POLICY_RESTART && arg != NULL;
+	if (parent != NULL || again) {
+		struct rt_more *more = rt_more_of(actor);
+		if (more == NULL) {
+			return RT_E_NOMEM;
+		}
+		more->arg = arg;
+	}
+	if (parent != NULL) {
+		rt_family_join(actor, parent);
+	}
+	return RT_OK;
+}
+
+static rt_err call_started(struct rt_worker *worker, struct rt_actor *actor, void *arg)
+{
+	struct rt_worker *outer = rt_worker_current;
+	rt_worker_current = worker;
+	actor->state = RT_ACTOR_RUNNING; /* it may send to itself and stop itself */
+	rt_err err = actor->behaviour->started(actor, arg);
+	actor->state = RT_ACTOR_IDLE;
+	rt_worker_current = outer;
+	return err;
+}
+
+rt_err rt_spawn_below(struct rt_worker *worker, const struct rt_behaviour *behaviour, void *arg,
+	struct rt_more *parent, struct rt_ref *out)
+{
+	RT_DASSERT(rt_worker_current == worker || rt_worker_current == NULL);
+	struct rt_actor *actor = cell_take(worker);
+	if (actor == NULL) {
+		return RT_E_NOMEM;
+	}
+	cell_fill(worker, actor, behaviour);
+	rt_err err = RT_OK;
+	if (parent != NULL || behaviour->state_size > RT_CELL_STATE || arg != NULL) {
+		err = make_more(actor, behaviour, arg, parent);
 	}
 	if (err == RT_OK && behaviour->started != NULL) {
-		struct rt_worker *outer = rt_worker_current;
-		rt_worker_current = worker;
-		err = behaviour->started(actor, arg);
-		rt_worker_current = outer;
+		err = call_started(worker, actor, arg);
 	}
 	if (err != RT_OK) {
-		static const struct rt_behaviour nothing = {.name = "not started"};
-		if (is_outside(actor)) {
-			free(actor->data.outside);
-		}
-		actor->behaviour = &nothing;
+		actor->flags |= RT_ACTOR_UNSTARTED;
 		rt_actor_bury(worker, actor);
 		return err;
 	}
 	*out = rt_actor_ref(actor);
+	if ((actor->flags & RT_ACTOR_STOP_ASKED) != 0) {
+		rt_actor_bury(worker, actor);
+	} else {
+		rt_actor_ready(worker, actor);
+	}
 	return RT_OK;
 }
 
-void rt_actor_bury(struct rt_worker *worker, struct rt_actor *actor)
+rt_err rt_spawn(struct rt_worker *worker, const struct rt_behaviour *behaviour, void *arg,
+	struct rt_ref *out)
 {
-	RT_ASSERT(actor->state != RT_ACTOR_DEAD && actor->state != RT_ACTOR_RUNNING);
-	bool listed = actor->state == RT_ACTOR_RUNNABLE || actor->state == RT_ACTOR_STALLED;
-	if (actor->behaviour->stopped != NULL) {
-		actor->behaviour->stopped(actor);
+	return rt_spawn_below(worker, behaviour, arg, NULL, out);
+}
+
+void rt_actor_ready(struct rt_worker *worker, struct rt_actor *actor)
+{
+	if ((actor->flags & RT_ACTOR_LISTED) != 0) {
+		actor->flags &= (uint8_t)~RT_ACTOR_LISTED;
+		actor->state = RT_ACTOR_RUNNABLE;
+	} else if (actor->head != NULL) {
+		actor->state = RT_ACTOR_RUNNABLE;
+		rt_run_push(worker, actor);
+	} else {
+		actor->state = RT_ACTOR_IDLE;
 	}
-	if (is_outside(actor)) {
-		free(actor->data.outside);
+}
+
+void rt_actor_unlist(struct rt_worker *worker, struct rt_actor *actor)
+{
+	RT_ASSERT(actor->state == RT_ACTOR_DEAD || actor->state == RT_ACTOR_WAITING);
+	if (actor->state == RT_ACTOR_DEAD) {
+		release(worker, actor);
+	} else {
+		actor->flags &= (uint8_t)~RT_ACTOR_LISTED;
 	}
-	/* A generation of 0 would make a reference to nobody. */
-	actor->generation += actor->generation == UINT32_MAX ? 2 : 1;
-	actor->state = RT_ACTOR_DEAD;
-	worker->actor_count--;
+}
+
+/* ---- end ---- */
+
+static void end_more(struct rt_worker *worker, struct rt_actor *actor)
+{
+	struct rt_more *more = actor->more;
+	rt_family_leave(actor);
+	rt_timer_stop(worker, &more->backoff);
+	rt_alarms_end_all(worker, more);
+	rt_watch_end_all(worker, actor);
+	rt_stash_to_mailbox(worker, actor);
+}
+
+static void end_mailbox(struct rt_worker *worker, struct rt_actor *actor)
+{
 	struct rt_envelope *env = actor->head;
 	worker->queued -= actor->count;
 	actor->head = actor->tail = NULL;
@@ -136,9 +201,73 @@ void rt_actor_bury(struct rt_worker *worker, struct rt_actor *actor)
 		rt_dead_letter(worker, env, RT_DEAD_STOPPED);
 		env = next;
 	}
-	if (!listed) {
-		rt_actor_release(worker, actor);
+}
+
+/* One actor without children. */
+static void bury_one(struct rt_worker *worker, struct rt_actor *actor)
+{
+	bool listed = actor->state == RT_ACTOR_RUNNABLE || actor->state == RT_ACTOR_STALLED ||
+		      (actor->flags & RT_ACTOR_LISTED) != 0;
+	struct rt_more *more = actor->more;
+	actor->flags |= RT_ACTOR_ENDING;
+	actor->state = RT_ACTOR_RUNNING; /* nothing schedules it while `stopped` sends */
+	if (actor->behaviour->stopped != NULL && (actor->flags & RT_ACTOR_UNSTARTED) == 0) {
+		actor->behaviour->stopped(actor);
+		more = actor->more;
 	}
+	if (is_outside(actor)) {
+		free(actor->data.outside);
+	}
+	if (more != NULL) {
+		end_more(worker, actor);
+	}
+	/* 0 would be nobody, the highest stands for a worker itself (rt_spawn_on). */
+	actor->generation += actor->generation >= UINT32_MAX - 1 ? 3 : 1;
+	actor->behaviour = &nothing;
+	actor->state = RT_ACTOR_DEAD;
+	actor->more = NULL;
+	worker->actor_count--;
+	if (actor->head != NULL) {
+		end_mailbox(worker, actor);
+	}
+	if (more != NULL) {
+		rt_watch_tell_all(worker, more);
+		free(more);
+	}
+	if (!listed) {
+		release(worker, actor);
+	}
+}
+
+void rt_family_end(struct rt_worker *worker, struct rt_more *more)
+{
+	while (more->first_child != NULL) {
+		struct rt_actor *actor = more->first_child;
+		actor->flags |= RT_ACTOR_ENDING;
+		while (actor->more->first_child != NULL) {
+			actor = actor->more->first_child;
+			actor->flags |= RT_ACTOR_ENDING;
+		}
+		if (actor->state == RT_ACTOR_RUNNING) {
+			actor->flags |= RT_ACTOR_STOP_ASKED; /* it stops its own ancestor */
+			rt_family_leave(actor);
+		} else {
+			bury_one(worker, actor);
+		}
+	}
+}
+
+void rt_actor_bury(struct rt_worker *worker, struct rt_actor *actor)
+{
+	RT_ASSERT(actor->state != RT_ACTOR_DEAD && actor->state != RT_ACTOR_RUNNING);
+	struct rt_worker *outer = rt_worker_current;
+	rt_worker_current = worker;
+	actor->flags |= RT_ACTOR_ENDING;
+	if (actor->more != NULL) {
+		rt_family_end(worker, actor->more);
+	}
+	bury_one(worker, actor);
+	rt_worker_current = outer;
 }
 
 void rt_actor_bury_all(struct rt_worker *worker)
@@ -166,7 +295,7 @@ rt_err rt_stop(struct rt_worker *worker, struct rt_ref ref)
 		return err;
 	}
 	struct rt_actor *actor = rt_actor_resolve(worker, ref);
-	if (actor == NULL) {
+	if (actor == NULL || (actor->flags & RT_ACTOR_ENDING) != 0) {
 		return RT_OK;
 	}
 	if (actor->state == RT_ACTOR_RUNNING) {
@@ -179,11 +308,24 @@ rt_err rt_stop(struct rt_worker *worker, struct rt_ref ref)
 
 void rt_actor_control(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env)
 {
-	RT_ASSERT(env->type == RT_MSG_STOP);
-	if (actor != NULL) {
-		rt_actor_bury(worker, actor);
+	switch (env->type) {
+	case RT_MSG_WATCH:
+		rt_control_watch(worker, actor, env);
+		break;
+	case RT_MSG_UNWATCH:
+		rt_control_unwatch(worker, actor, env);
+		break;
+	case RT_MSG_SPAWN:
+		rt_control_spawn(worker, env);
+		break;
+	default:
+		RT_ASSERT(env->type == RT_MSG_STOP);
+		if (actor != NULL) {
+			rt_actor_bury(worker, actor);
+		}
+		rt_envelope_free(worker, env);
+		break;
 	}
-	rt_envelope_free(worker, env);
 }
 
 /* ---- self ---- */
@@ -201,7 +343,7 @@ struct rt_ref rt_actor_ref(const struct rt_actor *self)
 struct rt_worker *rt_actor_worker(const struct rt_actor *self)
 {
 	struct rt_worker *worker = rt_worker_current;
-	RT_DASSERT(worker != NULL && worker->index == self->address >> INDEX_BITS);
+	RT_DASSERT(worker != NULL && worker->index == self->address >> RT_INDEX_BITS);
 	(void)self;
 	return worker;
 }

@@ -12,9 +12,11 @@
 #include <stdatomic.h>
 
 #include "runtime/base/assert.h"
+#include "runtime/base/random.h"
 #include "runtime/sched/actor.h"
 #include "runtime/sched/call.h"
 #include "runtime/sched/lane.h"
+#include "runtime/sched/stats.h"
 #include "runtime/sched/worker.h"
 
 #define RT_SLAB_CELLS   1024u
@@ -23,19 +25,26 @@
 #define RT_QUANTUM      8u  /* messages per turn: a neighbour waits 8 us, throughput is the same */
 #define RT_ROUND_TURNS  32u /* turns before the worker publishes and looks around */
 #define RT_ROUND_POSTS  256u
-#define RT_LANE_BATCH   64u   /* unpublished envelopes to one worker */
-#define RT_QUEUED_MAX   2048u /* lanes are drained below this: intake must not outrun handling */
-#define RT_HEADROOM     4096u /* lanes over a mailbox's cap: local floods do not starve others */
+#define RT_LANE_BATCH   64u    /* unpublished envelopes to one worker */
+#define RT_QUEUED_MAX   2048u  /* lanes are drained below this: intake must not outrun handling */
+#define RT_HEADROOM     4096u  /* lanes over a mailbox's cap: local floods do not starve others */
+#define RT_REFUSALS_MAX 32768u /* unread ones of one sender, or its mailbox cap */
 #define RT_SLICE_NS     50000u
-#define RT_DEAD_VISIBLE 16u
+#define RT_INDEX_BITS   24u
+#define RT_INDEX_MASK   ((1u << RT_INDEX_BITS) - 1)
 
 /* Messages the runtime sends itself; handled when they are delivered. */
 enum {
 	RT_MSG_STOP = RT_MSG_INTERNAL,
 	RT_MSG_WATCH,
 	RT_MSG_UNWATCH,
-	RT_MSG_SPAWN,
-	RT_MSG_ALARM
+	RT_MSG_SPAWN
+};
+
+/* Flags: ask names an alarm; an answer has been looked at before and comes again. */
+enum {
+	RT_ENV_ALARM = 2,
+	RT_ENV_SEEN = 4
 };
 
 enum rt_actor_state {
@@ -43,13 +52,15 @@ enum rt_actor_state {
 	RT_ACTOR_RUNNABLE, /* in the run queue */
 	RT_ACTOR_RUNNING,  /* in its turn, in no list */
 	RT_ACTOR_STALLED,  /* in the stalled list: its last send was refused */
-	RT_ACTOR_WAITING,  /* in no list: backs off before a restart */
-	RT_ACTOR_DEAD      /* free, or still in the list it was in when it stopped */
+	RT_ACTOR_WAITING,  /* backs off before a restart */
+	RT_ACTOR_DEAD      /* free, or LISTED */
 };
 
 enum {
-	RT_ACTOR_STOP_ASKED = 1,
-	RT_ACTOR_LISTED = 2
+	RT_ACTOR_STOP_ASKED = 1, /* it stops after its turn */
+	RT_ACTOR_LISTED = 2,     /* WAITING or DEAD, and still in the run queue or stalled list */
+	RT_ACTOR_ENDING = 4,     /* no more children */
+	RT_ACTOR_UNSTARTED = 8   /* started has failed: nothing for stopped to release */
 };
 
 struct rt_more; /* what few actors need: parent, watchers, stash, alarms, restarts */
@@ -109,7 +120,6 @@ struct rt_worker {
 	struct rt_envelope *current; /* NULL: taken by the turn */
 	struct rt_envelope *pool;
 	uint32_t queued;
-	uint32_t quantum;
 	uint64_t now_ms, now_ns;
 	uint64_t open;  /* lanes known to hold something, as in the call word */
 	uint64_t dirty; /* receivers with unpublished or owed envelopes */
@@ -129,7 +139,15 @@ struct rt_worker {
 	struct rt_out out[RT_WORKERS_MAX];
 	struct rt_in in[RT_WORKERS_MAX];
 	uint64_t waits;
-	uint64_t handled, turns, parks, stalls, remote, refused_count, bounced, dead[4];
+	struct rt_worker_stats stats; /* the counts, not the `now` part */
+	struct rt_dead_letter dead_letters[RT_DEAD_VISIBLE];
+	uint64_t dead_next;
+	uint32_t refusals_unread; /* RT_MSG_REFUSED in all mailboxes */
+
+	struct rt_pending **pending; /* chunks */
+	uint32_t pending_made, pending_free, pending_count;
+	struct rt_random *chaos; /* simulated: who decides; else NULL */
+	uint64_t trace;
 
 	uv_loop_t loop;
 	uv_async_t async;
@@ -183,24 +201,43 @@ void rt_run_push(struct rt_worker *worker, struct rt_actor *actor);
 /* send.c */
 void rt_deliver(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env);
 void rt_publish(struct rt_worker *worker);
-bool rt_intake(struct rt_worker *worker);
-enum rt_dead {
-	RT_DEAD_GONE,
-	RT_DEAD_STOPPED,
-	RT_DEAD_REFUSED,
-	RT_DEAD_LATE
-};
+void rt_intake(struct rt_worker *worker);
+/* Counts it and frees it; a request that asks gets RT_MSG_GONE instead. */
 void rt_dead_letter(struct rt_worker *worker, struct rt_envelope *env, enum rt_dead kind);
 void rt_envelope_drop(struct rt_envelope *env); /* the payload only */
 void rt_envelope_pool_done(struct rt_worker *worker);
 
 /* actor.c */
 struct rt_actor *rt_actor_resolve(struct rt_worker *worker, struct rt_ref ref);
+/* Stops it now with all its descendants. Not the one whose turn it is. */
 void rt_actor_bury(struct rt_worker *worker, struct rt_actor *actor);
-void rt_actor_release(struct rt_worker *worker, struct rt_actor *actor);
+void rt_actor_bury_all(struct rt_worker *worker);
+/* A popped actor that is not RUNNABLE. */
+void rt_actor_unlist(struct rt_worker *worker, struct rt_actor *actor);
 /* Handles a message of the runtime's own and frees it; actor may be NULL. */
 void rt_actor_control(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env);
-void rt_actor_bury_all(struct rt_worker *worker);
+/* Into the run queue if it has messages. */
+void rt_actor_ready(struct rt_worker *worker, struct rt_actor *actor);
+
+/* parent: NULL or the parent's. */
+RT_NODISCARD rt_err rt_spawn_below(struct rt_worker *worker, const struct rt_behaviour *behaviour,
+	void *arg, struct rt_more *parent, struct rt_ref *out);
+
+/* supervise.c: a turn or start of actor has failed, it is in no turn any more. */
+void rt_actor_failed(struct rt_worker *worker, struct rt_actor *actor);
+
+/* ask.c. A turn for an envelope of the answers' class. */
+enum rt_turn rt_answer_turn(
+	struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env);
+void rt_turn_round(struct rt_envelope *env, uint32_t type);
+/* An answer that will not be handled: its question is over. */
+void rt_pending_drop(struct rt_worker *worker, const struct rt_envelope *env);
+void rt_pending_done(struct rt_worker *worker);
+void rt_control_spawn(struct rt_worker *worker, struct rt_envelope *env);
+
+/* family.c */
+void rt_control_watch(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env);
+void rt_control_unwatch(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env);
 
 /* post.c */
 void rt_posts_take(struct rt_worker *worker);
@@ -210,6 +247,18 @@ bool rt_posts_run(struct rt_worker *worker, uint32_t most);
 bool rt_timers_fire(struct rt_worker *worker);
 /* When the next timer is due, UINT64_MAX: never. */
 uint64_t rt_timers_next_ms(const struct rt_worker *worker);
+
+static inline bool rt_chance(struct rt_worker *worker, uint32_t one_in)
+{
+	return __builtin_expect(worker->chaos != NULL, 0) &&
+	       rt_random_below(worker->chaos, one_in) == 0;
+}
+
+/* A sender that does not read its refusals gets no more of them: its tells to others are full. */
+static inline bool rt_refusals_full(const struct rt_actor *actor)
+{
+	return actor->refusals >= (actor->cap < RT_REFUSALS_MAX ? actor->cap : RT_REFUSALS_MAX);
+}
 
 static inline struct rt_ref rt_ref_make(uint32_t generation, uint32_t address)
 {

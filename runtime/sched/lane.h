@@ -46,7 +46,7 @@ static inline void rt_lane_put(struct rt_lane *lane, const struct rt_envelope *e
 	lane->w_slots[lane->w_tail++ & lane->w_mask] = *env;
 }
 
-/* Sender. True: there was something. Pairs with the acquire in rt_lane_peek. */
+/* Sender. True: there was something. Pairs with the acquire in rt_lane_look. */
 static inline bool rt_lane_publish(struct rt_lane *lane)
 {
 	if (lane->w_published == lane->w_tail) {
@@ -57,17 +57,18 @@ static inline bool rt_lane_publish(struct rt_lane *lane)
 	return true;
 }
 
-/* Receiver: borrows the oldest envelope until rt_lane_next; NULL: nothing published. Pairs with the
- * release in rt_lane_publish. */
-static inline const struct rt_envelope *rt_lane_peek(struct rt_lane *lane)
+/* Receiver: what is published from here on waits for the next look, so that one lane cannot keep
+ * its reader for ever. Pairs with the release in rt_lane_publish. */
+static inline void rt_lane_look(struct rt_lane *lane)
 {
-	if (lane->r_head == lane->r_tail_seen) {
-		lane->r_tail_seen = atomic_load_explicit(&lane->tail, memory_order_acquire);
-		if (lane->r_head == lane->r_tail_seen) {
-			return NULL;
-		}
-	}
-	return &lane->r_slots[lane->r_head & lane->r_mask];
+	lane->r_tail_seen = atomic_load_explicit(&lane->tail, memory_order_acquire);
+}
+
+/* Receiver: borrows the oldest envelope until rt_lane_next; NULL: none at the last look. */
+static inline const struct rt_envelope *rt_lane_peek(const struct rt_lane *lane)
+{
+	bool any = lane->r_head != lane->r_tail_seen;
+	return any ? &lane->r_slots[lane->r_head & lane->r_mask] : NULL;
 }
 
 static inline void rt_lane_next(struct rt_lane *lane)

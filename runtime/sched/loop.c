@@ -64,7 +64,7 @@ static void park(struct rt_worker *worker)
 		return;
 	}
 	worker->parked = true;
-	worker->parks++;
+	worker->stats.parks++;
 	(void)uv_idle_stop(&worker->idle);
 	struct rt_system *system = worker->system;
 	if (atomic_load_explicit(&system->stopping, memory_order_relaxed) != 0) {

@@ -1,6 +1,6 @@
 #include "runtime/sched/core.h"
 
-static void push(struct rt_worker *worker, struct rt_post *post, uint32_t count)
+static void push(struct rt_worker *worker, struct rt_post *post)
 {
 	/* The list is newest first, so a chain goes in backwards. */
 	struct rt_post *newest = NULL;
@@ -16,7 +16,6 @@ static void push(struct rt_worker *worker, struct rt_post *post, uint32_t count)
 		oldest->next = old;
 	} while (!atomic_compare_exchange_weak_explicit(&worker->posts, &old, newest,
 		memory_order_release, memory_order_relaxed)); /* pairs with rt_posts_take */
-	RT_MAYBE(count > 1);
 	if (rt_call_ring(&worker->call, RT_CALL_POST)) {
 		worker->system->ports.wake(worker->system->ports.arg, worker);
 	}
@@ -44,7 +43,7 @@ rt_err rt_worker_post(struct rt_worker *worker, struct rt_post *post)
 		atomic_fetch_sub_explicit(&worker->posts_waiting, count, memory_order_relaxed);
 		return left ? RT_E_CLOSED : RT_E_FULL;
 	}
-	push(worker, post, count);
+	push(worker, post);
 	return RT_OK;
 }
 
@@ -52,7 +51,7 @@ void rt_worker_post_always(struct rt_worker *worker, struct rt_post *post)
 {
 	uint32_t count = count_chain(post);
 	atomic_fetch_add_explicit(&worker->posts_waiting, count, memory_order_relaxed);
-	push(worker, post, count);
+	push(worker, post);
 }
 
 void rt_posts_take(struct rt_worker *worker)

@@ -100,12 +100,6 @@ void rt_deliver(struct rt_worker *worker, struct rt_actor *actor, struct rt_enve
 	}
 }
 
-void rt_dead_letter(struct rt_worker *worker, struct rt_envelope *env, enum rt_dead kind)
-{
-	worker->dead[kind]++;
-	rt_envelope_free(worker, env);
-}
-
 /* ---- elsewhere ---- */
 
 static void publish_to(struct rt_worker *worker, uint32_t to)
@@ -116,6 +110,7 @@ static void publish_to(struct rt_worker *worker, uint32_t to)
 	any |= rt_lane_publish(out->lane[RT_REQUEST]);
 	struct rt_worker *there = worker->system->workers[to];
 	if (any && rt_call_ring(&there->call, RT_CALL_LANE(worker->index))) {
+		worker->stats.wakes++;
 		worker->system->ports.wake(worker->system->ports.arg, there);
 	}
 }
@@ -125,7 +120,7 @@ static void put(struct rt_worker *worker, uint32_t to, struct rt_envelope *env)
 	struct rt_out *out = &worker->out[to];
 	rt_lane_put(out->lane[env->lane], env);
 	pool_put(worker, env); /* the payload has moved with the copy */
-	worker->remote++;
+	worker->stats.sent_away++;
 	worker->dirty |= UINT64_C(1) << to;
 	if (++out->unpublished >= RT_LANE_BATCH) {
 		publish_to(worker, to);
@@ -162,6 +157,10 @@ void rt_publish(struct rt_worker *worker)
 	uint64_t left = 0;
 	for (uint64_t dirty = worker->dirty; dirty != 0; dirty &= dirty - 1) {
 		uint32_t to = (uint32_t)__builtin_ctzll(dirty);
+		if (rt_chance(worker, 4)) {
+			left |= UINT64_C(1) << to;
+			continue;
+		}
 		settle(worker, to);
 		publish_to(worker, to);
 		if (worker->out[to].owed_first != NULL) {
@@ -169,6 +168,16 @@ void rt_publish(struct rt_worker *worker)
 		}
 	}
 	worker->dirty = left;
+}
+
+static bool has_too_many_refusals(struct rt_worker *worker, struct rt_ref from)
+{
+	if (__builtin_expect(worker->refusals_unread == 0, 1) ||
+		rt_ref_worker(from) != worker->index) {
+		return false;
+	}
+	const struct rt_actor *actor = rt_actor_resolve(worker, from);
+	return actor != NULL && rt_refusals_full(actor);
 }
 
 static rt_err send_away(struct rt_worker *worker, struct rt_envelope *env)
@@ -179,8 +188,9 @@ static rt_err send_away(struct rt_worker *worker, struct rt_envelope *env)
 		return RT_OK;
 	}
 	struct rt_out *out = &worker->out[to];
-	bool room = out->owed_first == NULL || env->lane == RT_REQUEST;
-	if (room && rt_lane_has_room(out->lane[env->lane])) {
+	bool room = env->lane == RT_ANSWER ? out->owed_first == NULL
+					   : !has_too_many_refusals(worker, env->from);
+	if (room && !rt_chance(worker, 16) && rt_lane_has_room(out->lane[env->lane])) {
 		put(worker, to, env);
 		return RT_OK;
 	}
@@ -189,7 +199,7 @@ static rt_err send_away(struct rt_worker *worker, struct rt_envelope *env)
 		return RT_OK;
 	}
 	worker->refused = true;
-	worker->refused_count++;
+	worker->stats.refusals++;
 	return RT_E_FULL;
 }
 
@@ -201,12 +211,16 @@ rt_err rt_send(struct rt_worker *worker, struct rt_envelope *env)
 	}
 	struct rt_actor *actor = rt_actor_resolve(worker, env->to);
 	if (__builtin_expect(actor == NULL, 0)) {
-		rt_dead_letter(worker, env, RT_DEAD_GONE);
+		if (env->type >= RT_MSG_INTERNAL) {
+			rt_actor_control(worker, NULL, env);
+		} else {
+			rt_dead_letter(worker, env, RT_DEAD_GONE);
+		}
 		return RT_OK;
 	}
 	if (actor->count >= actor->cap && env->lane == RT_REQUEST) {
 		worker->refused = true;
-		worker->refused_count++;
+		worker->stats.refusals++;
 		return RT_E_FULL;
 	}
 	rt_deliver(worker, actor, env);
@@ -222,21 +236,46 @@ static bool is_too_much(const struct rt_actor *actor, const struct rt_envelope *
 	       actor->count >= actor->cap && actor->count - actor->cap >= RT_HEADROOM;
 }
 
+/* Whether the way back has room for a refusal. */
+static bool can_refuse(struct rt_worker *worker, struct rt_ref from)
+{
+	uint32_t to = rt_ref_worker(from);
+	if (rt_ref_is_none(from) || to == worker->index || to >= worker->system->worker_count) {
+		return true;
+	}
+	return rt_lane_has_room(worker->out[to].lane[RT_ANSWER]);
+}
+
 static void send_back(struct rt_worker *worker, struct rt_envelope *env)
 {
 	if (rt_ref_is_none(env->from)) {
 		rt_dead_letter(worker, env, RT_DEAD_REFUSED);
 		return;
 	}
-	worker->bounced++;
-	struct rt_ref from = env->from;
-	env->from = env->to;
-	env->to = from;
-	env->lane = RT_ANSWER;
-	env->ask = env->type;
-	env->type = RT_MSG_REFUSED;
+	worker->stats.bounced++;
+	if (env->ask != 0) {
+		rt_turn_round(env, RT_MSG_BUSY);
+	} else {
+		env->ask = env->type;
+		rt_turn_round(env, RT_MSG_REFUSED);
+	}
 	rt_err err = rt_send(worker, env);
 	RT_ASSERT(err == RT_OK); /* answers are never refused */
+}
+
+static void take_in(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env)
+{
+	if (__builtin_expect(env->type >= RT_MSG_INTERNAL, 0)) {
+		rt_actor_control(worker, actor, env);
+	} else if (actor == NULL) {
+		rt_dead_letter(worker, env, RT_DEAD_GONE);
+	} else {
+		if (env->type == RT_MSG_REFUSED && env->lane == RT_ANSWER) {
+			actor->refusals++;
+			worker->refusals_unread++;
+		}
+		rt_deliver(worker, actor, env);
+	}
 }
 
 /* False: envelopes stay in the lane because their refusals would find no room. Answers are always
@@ -245,51 +284,55 @@ static bool drain(struct rt_worker *worker, uint32_t from, enum rt_class class)
 {
 	struct rt_lane *lane = worker->in[from].lane[class];
 	const struct rt_envelope *in;
-	bool whole = true;
+	rt_lane_look(lane);
 	while ((in = rt_lane_peek(lane)) != NULL) {
 		struct rt_actor *actor = rt_actor_resolve(worker, in->to);
 		bool back = actor != NULL && is_too_much(actor, in);
-		if (back && !rt_lane_has_room(worker->out[from].lane[RT_ANSWER])) {
-			whole = false;
-			break;
+		struct rt_envelope *env = NULL;
+		if (!back || can_refuse(worker, in->from)) {
+			env = pool_take(worker);
 		}
-		struct rt_envelope *env = pool_take(worker);
 		if (env == NULL) {
-			whole = false;
 			break;
 		}
 		*env = *in;
 		rt_lane_next(lane);
-		if (env->type >= RT_MSG_INTERNAL) {
-			rt_actor_control(worker, actor, env);
-		} else if (back) {
+		if (back) {
 			send_back(worker, env);
-		} else if (actor != NULL) {
-			rt_deliver(worker, actor, env);
 		} else {
-			rt_dead_letter(worker, env, RT_DEAD_GONE);
+			take_in(worker, actor, env);
 		}
 	}
 	rt_lane_release(lane);
-	return whole;
+	return in == NULL;
 }
 
-bool rt_intake(struct rt_worker *worker)
+static void drain_all(struct rt_worker *worker)
+{
+	uint64_t skip = 0;
+	if (__builtin_expect(worker->chaos != NULL, 0)) {
+		skip = rt_random_next(worker->chaos);
+	}
+	for (uint64_t open = worker->open & ~skip; open != 0; open &= open - 1) {
+		if (worker->queued >= RT_QUEUED_MAX && worker->run_first != NULL) {
+			break;
+		}
+		uint32_t from = (uint32_t)__builtin_ctzll(open) - 2;
+		bool whole = drain(worker, from, RT_ANSWER);
+		if (drain(worker, from, RT_REQUEST) && whole) {
+			worker->open &= ~RT_CALL_LANE(from);
+		}
+	}
+}
+
+void rt_intake(struct rt_worker *worker)
 {
 	uint64_t called = rt_call_take(&worker->call);
 	if ((called & RT_CALL_POST) != 0) {
 		rt_posts_take(worker);
 	}
 	worker->open |= called & ~(RT_CALL_POST | RT_CALL_PARKED);
-	for (uint64_t open = worker->open; open != 0; open &= open - 1) {
-		if (worker->queued >= RT_QUEUED_MAX && worker->run_first != NULL) {
-			break;
-		}
-		uint32_t from = (uint32_t)__builtin_ctzll(open) - 2;
-		(void)drain(worker, from, RT_ANSWER);
-		if (drain(worker, from, RT_REQUEST)) {
-			worker->open &= ~RT_CALL_LANE(from);
-		}
+	if (worker->open != 0) {
+		drain_all(worker);
 	}
-	return called != 0;
 }

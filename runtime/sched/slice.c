@@ -1,3 +1,4 @@
+#include "runtime/base/hash.h"
 #include "runtime/sched/core.h"
 
 void rt_run_push(struct rt_worker *worker, struct rt_actor *actor)
@@ -22,50 +23,85 @@ static void put_back(struct rt_worker *worker, struct rt_actor *actor, struct rt
 	worker->queued++;
 }
 
-/* What the turn said about the message; false: no more messages in this turn. */
-static bool after_message(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env,
-	enum rt_turn turn)
+/* The asker learns that there will be no answer. */
+static void end_failed_message(struct rt_worker *worker, struct rt_envelope *env)
 {
-	if (turn == RT_AGAIN && worker->current != NULL) {
-		put_back(worker, actor, env);
-		return false;
-	}
-	if (worker->current != NULL && turn != RT_KEEP) {
+	worker->current = NULL;
+	rt_envelope_drop(env);
+	if (env->ask != 0 && env->lane == RT_REQUEST) {
+		rt_turn_round(env, RT_MSG_FAILED);
+		rt_err err = rt_send(worker, env);
+		RT_ASSERT(err == RT_OK); /* answers are never refused */
+	} else {
 		rt_envelope_free(worker, env);
 	}
-	if (turn == RT_STOP || turn == RT_FAIL) {
-		actor->flags |= RT_ACTOR_STOP_ASKED;
-	}
-	return (actor->flags & RT_ACTOR_STOP_ASKED) == 0;
 }
 
-static void run_actor(struct rt_worker *worker, struct rt_actor *actor)
+/* What the turn said about its message. */
+static void after_message(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env,
+	enum rt_turn turn)
 {
-	RT_DASSERT(actor->state == RT_ACTOR_RUNNABLE);
-	actor->state = RT_ACTOR_RUNNING;
-	worker->refused = false;
-	uint32_t count = 0;
-	bool more = true;
-	bool again = false;
-	while (more && count < worker->quantum && actor->head != NULL) {
-		struct rt_envelope *env = actor->head;
-		actor->head = env->next;
-		actor->count--;
-		worker->queued--;
-		count++;
-		worker->current = env;
-		enum rt_turn turn = actor->behaviour->turn(actor, env);
-		again = turn == RT_AGAIN;
-		more = after_message(worker, actor, env, turn);
+	switch (turn) {
+	case RT_AGAIN:
+		put_back(worker, actor, env);
+		break;
+	case RT_KEEP:
+		break;
+	case RT_FAIL:
+		end_failed_message(worker, env);
+		break;
+	case RT_DONE:
+	case RT_STOP:
+		rt_envelope_free(worker, env);
+		break;
 	}
-	worker->current = NULL;
-	worker->handled += count;
-	worker->turns++;
-	if ((actor->flags & RT_ACTOR_STOP_ASKED) != 0) {
-		actor->state = RT_ACTOR_IDLE;
-		rt_actor_bury(worker, actor);
-	} else if (again && worker->refused) {
-		worker->stalls++;
+}
+
+static enum rt_turn run_message(struct rt_worker *worker, struct rt_actor *actor)
+{
+	struct rt_envelope *env = actor->head;
+	actor->head = env->next;
+	actor->count--;
+	worker->queued--;
+	worker->current = env;
+	if (__builtin_expect(worker->chaos != NULL, 0)) {
+		uint64_t what = env->to.bits ^ rt_hash_mix(env->type) ^ env->body.words[0];
+		worker->trace = rt_hash_mix(worker->trace ^ what);
+	}
+	enum rt_turn turn = __builtin_expect(env->lane == RT_REQUEST, 1)
+				    ? actor->behaviour->turn(actor, env)
+				    : rt_answer_turn(worker, actor, env);
+	if (worker->current != NULL) {
+		after_message(worker, actor, env, turn);
+	}
+	return turn;
+}
+
+/* Who waits for room with RT_AGAIN would never read the refusals that keep it waiting: answers go
+ * in front. Order within a class stays. */
+static void answers_first(struct rt_actor *actor)
+{
+	struct rt_envelope *first[2] = {NULL, NULL};
+	struct rt_envelope **end[2] = {&first[0], &first[1]};
+	struct rt_envelope *last[2] = {NULL, NULL};
+	for (struct rt_envelope *env = actor->head; env != NULL; env = env->next) {
+		last[env->lane] = env;
+		*end[env->lane] = env;
+		end[env->lane] = &env->next;
+	}
+	*end[RT_REQUEST] = NULL;
+	*end[RT_ANSWER] = first[RT_REQUEST];
+	actor->head = first[RT_ANSWER];
+	actor->tail = last[RT_REQUEST] != NULL ? last[RT_REQUEST] : last[RT_ANSWER];
+}
+
+static void after_turn(struct rt_worker *worker, struct rt_actor *actor, enum rt_turn last)
+{
+	if (last == RT_AGAIN && worker->refused) {
+		worker->stats.stalls++;
+		if (actor->refusals > 0 && rt_refusals_full(actor)) {
+			answers_first(actor);
+		}
 		actor->state = RT_ACTOR_STALLED;
 		actor->run_next = worker->stalled;
 		worker->stalled = actor;
@@ -77,14 +113,52 @@ static void run_actor(struct rt_worker *worker, struct rt_actor *actor)
 	}
 }
 
+static void run_actor(struct rt_worker *worker, struct rt_actor *actor)
+{
+	RT_DASSERT(actor->state == RT_ACTOR_RUNNABLE);
+	actor->state = RT_ACTOR_RUNNING;
+	worker->refused = false;
+	uint32_t quantum = RT_QUANTUM;
+	if (__builtin_expect(worker->chaos != NULL, 0)) {
+		quantum = 1 + rt_random_below(worker->chaos, RT_QUANTUM);
+	}
+	uint32_t count = 0;
+	enum rt_turn turn = RT_DONE;
+	while (turn <= RT_KEEP && count < quantum && actor->head != NULL) {
+		turn = run_message(worker, actor);
+		count++;
+		if ((actor->flags & RT_ACTOR_STOP_ASKED) != 0) {
+			turn = RT_STOP;
+		}
+	}
+	worker->current = NULL;
+	worker->stats.messages += count;
+	worker->stats.turns++;
+	if (turn <= RT_AGAIN) {
+		after_turn(worker, actor, turn);
+		return;
+	}
+	actor->state = RT_ACTOR_IDLE;
+	if (turn == RT_STOP) {
+		rt_actor_bury(worker, actor);
+	} else {
+		rt_actor_failed(worker, actor);
+	}
+}
+
 static bool run_actors(struct rt_worker *worker)
 {
 	uint32_t turns = 0;
-	while (worker->run_first != NULL && turns < RT_ROUND_TURNS) {
+	uint32_t most = RT_ROUND_TURNS;
+	if (__builtin_expect(worker->chaos != NULL, 0)) {
+		most = 1 + rt_random_below(worker->chaos, RT_ROUND_TURNS);
+	}
+	while (worker->run_first != NULL && turns < most) {
 		struct rt_actor *actor = worker->run_first;
 		worker->run_first = actor->run_next;
-		if (actor->state == RT_ACTOR_DEAD) {
-			rt_actor_release(worker, actor); /* stopped while it was listed */
+		if (__builtin_expect(actor->state != RT_ACTOR_RUNNABLE, 0)) {
+			rt_actor_unlist(
+				worker, actor); /* stopped or suspended while it was listed */
 			continue;
 		}
 		run_actor(worker, actor);
@@ -100,8 +174,8 @@ static void unstall(struct rt_worker *worker)
 	worker->stalled = NULL;
 	while (actor != NULL) {
 		struct rt_actor *next = actor->run_next;
-		if (actor->state == RT_ACTOR_DEAD) {
-			rt_actor_release(worker, actor);
+		if (actor->state == RT_ACTOR_DEAD || actor->state == RT_ACTOR_WAITING) {
+			rt_actor_unlist(worker, actor);
 		} else {
 			actor->state = RT_ACTOR_RUNNABLE;
 			rt_run_push(worker, actor);

@@ -72,7 +72,6 @@ static rt_err build_worker(struct rt_system *system, uint32_t index)
 	system->workers[index] = worker;
 	worker->system = system;
 	worker->index = index;
-	worker->quantum = RT_QUANTUM;
 	worker->timer_armed_ms = UINT64_MAX;
 	worker->actors_max = system->options.actors_max;
 	uint32_t slabs = (worker->actors_max + RT_SLAB_CELLS - 1) / RT_SLAB_CELLS;
@@ -274,6 +273,7 @@ static void free_worker(struct rt_worker *worker)
 static void free_memory(struct rt_worker *worker)
 {
 	rt_envelope_pool_done(worker);
+	rt_pending_done(worker);
 	for (uint32_t i = 0; worker->slabs != NULL && i < worker->actors_made; i += RT_SLAB_CELLS) {
 		free(worker->slabs[i / RT_SLAB_CELLS]);
 	}
