@@ -13,6 +13,7 @@
 #define FREE_LOW_BYTES  (256u * 1024u * 1024u)
 #define DIR_MAX         400u /* bytes of its path */
 #define SHARDS_MAX      65535u
+#define SHARDS_DEFAULT  64u
 /* Twice what the indexer puts into a chunk: a chunk that a crash left half written lies within the
  * first one made again here, so its rows come out with the same keys. */
 #define REINDEX_CHUNK   (2u * PS_CHUNK_RECORDS)
@@ -111,8 +112,8 @@ static rt_err fill_new(
 
 static rt_err create(const struct ps_store_options *options, struct rt_errinfo *info)
 {
-	uint32_t shard_count = options->shard_count;
-	if (shard_count == 0 || shard_count > SHARDS_MAX) {
+	uint32_t shard_count = options->shard_count == 0 ? SHARDS_DEFAULT : options->shard_count;
+	if (shard_count > SHARDS_MAX) {
 		return rt_errinfo_set(info, RT_E_INVAL, "a new store needs 1 to %u shards, not %u",
 			SHARDS_MAX, shard_count);
 	}

@@ -28,9 +28,9 @@ struct ps_store;
 
 struct ps_store_options {
 	const char *dir;
-	bool create;                   /* make a new store when dir holds none */
-	uint32_t shard_count;          /* for a new store; an existing one must agree or 0 */
-	uint64_t block_cache_bytes;    /* 0: 64 MiB */
+	bool create;                /* make a new store when dir holds none */
+	uint32_t shard_count;       /* for a new store, 0 is 64; an existing one must agree or 0 */
+	uint64_t block_cache_bytes; /* 0: 64 MiB */
 	uint64_t free_space_low_bytes; /* refuse proposals below this much free disk; 0: 256 MiB */
 };
 

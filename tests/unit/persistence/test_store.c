@@ -306,6 +306,15 @@ static void refuses_another_shard_count(void **state)
 	assert_int_equal(ps_store_shard_count(world->store), 4);
 }
 
+static void makes_64_shards_when_nobody_says_how_many(void **state)
+{
+	struct world *world = *state;
+	struct rt_errinfo info = {0};
+	struct ps_store_options options = {.dir = world->dir, .create = true};
+	assert_err(ps_store_open(&options, &world->store, &info), RT_OK);
+	assert_int_equal(ps_store_shard_count(world->store), 64);
+}
+
 static void refuses_a_second_owner(void **state)
 {
 	struct world *world = *state;
@@ -441,6 +450,7 @@ int main(void)
 		TEST(known_ids_can_be_scanned),
 		TEST(a_feed_is_read_with_filters),
 		TEST(refuses_another_shard_count),
+		TEST(makes_64_shards_when_nobody_says_how_many),
 		TEST(refuses_a_second_owner),
 		TEST(makes_no_store_unless_told),
 		TEST(counts_what_is_stored),
