@@ -21,3 +21,6 @@ actors_PROTOS := \
 	actors/account/account.proto \
 	actors/calculator/calculator.proto
 PROTOS += $(actors_PROTOS)
+PROTOS += tests/unit/actors/probe.proto
+tests/unit/actors/test_entity_PROTOS := tests/unit/actors/probe.proto
+tests/unit/actors/test_entity_EXTRA := tests/support/nodecall.c

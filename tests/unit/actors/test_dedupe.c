@@ -1,8 +1,7 @@
-#include "actors/dedupe.h"
-
 #include <stdio.h>
 #include <string.h>
 
+#include "actors/dedupe.h"
 #include "runtime/base/random.h"
 #include "tests/support/test.h"
 
