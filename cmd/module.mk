@@ -9,3 +9,4 @@ tests/unit/cmd/trouped/test_listener_EXTRA := $(cmd_LISTENER_SRCS) tests/unit/cm
 tests/unit/cmd/trouped/test_peers_EXTRA := cmd/trouped/peers.c
 tests/unit/cmd/test_nearest_EXTRA := cmd/nearest.c
 tests/unit/cmd/trouped/test_config_EXTRA := cmd/trouped/config.c cmd/trouped/url.c cmd/nearest.c
+tests/unit/cmd/troupe/test_options_EXTRA := cmd/troupe/options.c cmd/nearest.c

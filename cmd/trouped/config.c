@@ -1,6 +1,7 @@
 #include "cmd/trouped/config.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
