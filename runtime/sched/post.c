@@ -83,7 +83,8 @@ bool rt_posts_run(struct rt_worker *worker, uint32_t most)
 	while (worker->posts_first != NULL && count < most) {
 		struct rt_post *post = worker->posts_first;
 		worker->posts_first = post->next;
-		post->next = NULL; /* A node is posted again as it is: this list must not come along. */
+		post->next =
+			NULL; /* A node is posted again as it is: this list must not come along. */
 		count++;
 		post->run(worker, post); /* the node may be gone afterwards */
 	}
