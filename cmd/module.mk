@@ -10,3 +10,12 @@ tests/unit/cmd/trouped/test_peers_EXTRA := cmd/trouped/peers.c
 tests/unit/cmd/test_nearest_EXTRA := cmd/nearest.c
 tests/unit/cmd/trouped/test_config_EXTRA := cmd/trouped/config.c cmd/trouped/url.c cmd/nearest.c
 tests/unit/cmd/troupe/test_options_EXTRA := cmd/troupe/options.c cmd/nearest.c
+
+PROGRAMS += cmd/trouped/trouped
+cmd/trouped/trouped_SRCS := $(cmd_LISTENER_SRCS) \
+	cmd/nearest.c \
+	cmd/trouped/config.c \
+	cmd/trouped/main.c \
+	cmd/trouped/screen.c
+# Modules resolve troupe_* and protobuf_c_* in the program that loads them.
+cmd/trouped/trouped_LDFLAGS := -rdynamic
