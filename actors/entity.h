@@ -12,7 +12,7 @@
 
 #include "actors/shard.h"
 
-#define AC_WAITING_MAX 256u
+#define AC_WAITING_MAX 1024u
 
 enum ac_entity_state {
 	AC_LOADING,

@@ -65,7 +65,7 @@ void ac_read_start(struct ac_read *read, struct ac_host *host)
 	rt_err err = ac_host_read(host, &read->load.job);
 	if (err != RT_OK) {
 		read->load.err = rt_errinfo_set(&read->load.info, err, "too many reads wait");
-		read->load.job.post.run = refused;
+		read->load.job.post = (struct rt_post){.run = refused};
 		rt_worker_post_always(host->worker, &read->load.job.post);
 	}
 }

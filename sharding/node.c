@@ -124,7 +124,7 @@ static void store_failed(void *arg, rt_err err)
 	for (uint32_t i = 0; i < node->worker_count; i++) {
 		struct rt_post *post = malloc(sizeof(*post));
 		RT_ASSERT(post != NULL);
-		post->run = drop_region;
+		*post = (struct rt_post){.run = drop_region};
 		rt_worker_post_always(rt_system_worker(node->system, i), post);
 	}
 	if (node->options.failed != NULL) {
@@ -306,7 +306,7 @@ void sh_node_submit(struct sh_node *node, struct ac_call *chain)
 		uint32_t worker = 0;
 		if (call->in.kind == TROUPE__KIND__KIND_FEED) {
 			call->entity = node->feed;
-			call->post.run = take_feed;
+			call->post = (struct rt_post){.run = take_feed};
 			rt_worker_post_always(rt_system_worker(node->system, 0), &call->post);
 			continue;
 		}
@@ -336,7 +336,7 @@ void sh_node_submit(struct sh_node *node, struct ac_call *chain)
 	}
 	for (uint32_t i = 0; i < node->worker_count; i++) {
 		if (first[i] != NULL) {
-			first[i]->post.run = take_chain;
+			first[i]->post = (struct rt_post){.run = take_chain};
 			rt_worker_post_always(rt_system_worker(node->system, i), &first[i]->post);
 		}
 	}

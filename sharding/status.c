@@ -87,6 +87,7 @@ static void visit(struct rt_worker *worker, struct rt_post *post)
 	pr_text_str(&walk->text, walk->next == 0 ? "" : ",");
 	add_worker(&walk->text, region);
 	if (++walk->next < source->worker_count) {
+		post->next = NULL;
 		rt_worker_post_always(rt_system_worker(source->system, walk->next), post);
 		return;
 	}
