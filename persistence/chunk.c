@@ -368,6 +368,9 @@ static rt_err write_tags(struct ps_chunk *chunk, struct rt_errinfo *info)
 
 static rt_err write_rows(struct ps_chunk *chunk, struct rt_errinfo *info)
 {
+	if (chunk->start[chunk->store->shard_count - 1] == 0) {
+		return RT_OK; /* only watermarks move, nothing is sorted */
+	}
 	rt_err err = write_dedupe(chunk, info);
 	if (err == RT_OK) {
 		err = write_tags(chunk, info);

@@ -122,7 +122,7 @@ static void store_failed(void *arg, rt_err err)
 	ps_store_stats(node->store, &stats);
 	rt_log(RT_LOG_ERROR, "node", "the store failed (%s): %s", rt_err_text(err), stats.failure);
 	for (uint32_t i = 0; i < node->worker_count; i++) {
-		struct rt_post *post = malloc(sizeof(*post));
+		struct rt_post *post = calloc(1, sizeof(*post));
 		RT_ASSERT(post != NULL);
 		*post = (struct rt_post){.run = drop_region};
 		rt_worker_post_always(rt_system_worker(node->system, i), post);

@@ -38,7 +38,8 @@ def shim():
 
 def faulty(fault, **more):
 	"""Environment of a daemon whose file system calls fail; more: MATCH, TRIGGER, SEED."""
-	return {"LD_PRELOAD": shim(), "FS_FAULT": fault,
+	# The last one lets a build with the address sanitizer be preloaded to.
+	return {"LD_PRELOAD": shim(), "FS_FAULT": fault, "ASAN_OPTIONS": "verify_asan_link_order=0",
 	        **{f"FS_{k}": str(v) for k, v in more.items()}}
 
 
