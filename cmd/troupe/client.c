@@ -65,6 +65,13 @@ static void collect(const char **names, size_t *count, const char *name)
 	}
 }
 
+/* Nothing when the word itself is known: then it is not the word that is wrong. */
+static const char *nearest_other(const char *word, const char *const *names)
+{
+	const char *near = cmd_nearest(word, names);
+	return near != NULL && strcmp(near, word) == 0 ? NULL : near;
+}
+
 static const char *nearest_in(const Troupe__TypeList *list, const struct troupe_call *call)
 {
 	const char *names[NAMES_MAX] = {NULL};
@@ -77,7 +84,7 @@ static const char *nearest_in(const Troupe__TypeList *list, const struct troupe_
 		}
 	}
 	if (known == NULL) {
-		return cmd_nearest(call->type, names);
+		return nearest_other(call->type, names);
 	}
 	count = 0;
 	names[0] = NULL;
@@ -89,7 +96,7 @@ static const char *nearest_in(const Troupe__TypeList *list, const struct troupe_
 		collect(names, &count,
 			(call->kind == TROUPE_QUERY ? known->queries : known->commands)[i]->name);
 	}
-	return cmd_nearest(call->name, names);
+	return nearest_other(call->name, names);
 }
 
 void tr_suggest(const struct tr_options *options, struct troupe_client *client,
@@ -129,7 +136,12 @@ static void explain(const struct tr_options *options, struct troupe_client *clie
 	if (answer->code == TROUPE_NOT_FOUND) {
 		tr_suggest(options, client, call, hint, sizeof(hint));
 	}
-	fprintf(stderr, "troupe: %s%s%s%s\n", troupe_code_name(answer->code),
+	char name[40];
+	snprintf(name, sizeof(name), "%s", troupe_code_name(answer->code));
+	for (char *c = strchr(name, '_'); c != NULL; c = strchr(c, '_')) {
+		*c = ' ';
+	}
+	fprintf(stderr, "troupe: %s%s%s%s\n", name,
 		text[0] != '\0' ? ": " : "", text, hint);
 }
 
