@@ -141,8 +141,7 @@ static void explain(const struct tr_options *options, struct troupe_client *clie
 	for (char *c = strchr(name, '_'); c != NULL; c = strchr(c, '_')) {
 		*c = ' ';
 	}
-	fprintf(stderr, "troupe: %s%s%s%s\n", name,
-		text[0] != '\0' ? ": " : "", text, hint);
+	fprintf(stderr, "troupe: %s%s%s%s\n", name, text[0] != '\0' ? ": " : "", text, hint);
 }
 
 enum tr_exit tr_client_ask(const struct tr_options *options, struct troupe_client *client,

@@ -190,6 +190,7 @@ enum tr_exit tr_events(const struct tr_options *options)
 	reading.call.json = true;
 	reading.call.expected = -1;
 	enum tr_exit code = read_all(&reading);
+	free(reading.position);
 	free(type);
 	return code;
 }

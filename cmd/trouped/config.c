@@ -283,7 +283,7 @@ static rt_err read_file(const char *path, char **out, struct rt_errinfo *info)
 {
 	FILE *file = fopen(path, "rb");
 	if (file == NULL) {
-		return rt_errinfo_set(info, RT_E_IO, "%s: %s", path, strerror(errno));
+		return rt_errinfo_set(info, RT_E_IO, "%s: %m", path);
 	}
 	char *text = malloc(FILE_MAX + 1);
 	size_t size = text != NULL ? fread(text, 1, FILE_MAX + 1, file) : 0;

@@ -130,46 +130,56 @@ static nng_msg *message_of(size_t size)
 	return nng_msg_alloc(&message, size) == 0 ? message : NULL;
 }
 
-/* The n-th call is in the n / TD_BLOCK_CALLS-th block. */
-#define EACH_CALL(call, door)                                                                 \
-	uint32_t left_ = (door)->count, at_ = 0;                                              \
-	for (struct td_block *block_ = (door)->blocks; block_ != NULL;                        \
-		block_ = block_->next, at_ = 0)                                               \
-		for (struct ac_call *call = block_->calls; at_ < TD_BLOCK_CALLS && left_ > 0; \
-			at_++, left_--, call++)
+/* A walk over the calls of a door in their order. */
+struct walk {
+	struct td_block *block;
+	uint32_t left, at;
+};
+
+static struct walk walk_of(const struct door *door)
+{
+	return (struct walk){.block = door->blocks, .left = door->count};
+}
+
+static struct ac_call *next_of(struct walk *walk)
+{
+	if (walk->left == 0) {
+		return NULL;
+	}
+	if (walk->at == TD_BLOCK_CALLS) {
+		walk->block = walk->block->next;
+		walk->at = 0;
+	}
+	walk->left--;
+	return &walk->block->calls[walk->at++];
+}
 
 /* All calls are done: one message with their answers, in the order of the calls. */
 static void finish(struct door *door)
 {
 	size_t size = 0;
-	{
-		EACH_CALL(call, door)
-		{
-			size_t one = pr_answer_size(&call->out);
-			if (size > 0 && size + one > ANSWERS_MAX &&
-				call->in.kind != TROUPE__KIND__KIND_COMMAND) {
-				/* Reads can be asked for again, one message each. */
-				ac_call_clear(call);
-				call->out = (struct pr_answer){.call_id = call->in.call_id,
-					.code = TROUPE__CODE__CODE_TOO_LARGE,
-					.error = rt_bytes_str(
-						"answers of one message exceed 32 MiB; "
-						"ask for less at a time")};
-				one = pr_answer_size(&call->out);
-			}
-			size += one;
+	struct ac_call *call;
+	for (struct walk walk = walk_of(door); (call = next_of(&walk)) != NULL;) {
+		size_t one = pr_answer_size(&call->out);
+		if (size > 0 && size + one > ANSWERS_MAX &&
+			call->in.kind != TROUPE__KIND__KIND_COMMAND) {
+			/* Reads can be asked for again, one message each. */
+			ac_call_clear(call);
+			call->out = (struct pr_answer){.call_id = call->in.call_id,
+				.code = TROUPE__CODE__CODE_TOO_LARGE,
+				.error = rt_bytes_str("answers of one message exceed 32 MiB; "
+						      "ask for less at a time")};
+			one = pr_answer_size(&call->out);
 		}
+		size += one;
 	}
 	nng_msg *reply = message_of(size);
 	uint8_t *at = reply != NULL ? nng_msg_body(reply) : NULL;
-	{
-		EACH_CALL(call, door)
-		{
-			if (at != NULL) {
-				at = pr_answer_put(at, &call->out);
-			}
-			ac_call_clear(call);
+	for (struct walk walk = walk_of(door); (call = next_of(&walk)) != NULL;) {
+		if (at != NULL) {
+			at = pr_answer_put(at, &call->out);
 		}
+		ac_call_clear(call);
 	}
 	RT_ASSERT(reply == NULL || at == (uint8_t *)nng_msg_body(reply) + size);
 	answer(door, reply);
@@ -375,8 +385,8 @@ static void submit(struct door *door)
 	struct ac_call **tail = &chain;
 	uint32_t here = 1;
 	atomic_store_explicit(&door->remaining, door->count + 1, memory_order_relaxed);
-	EACH_CALL(call, door)
-	{
+	struct ac_call *call;
+	for (struct walk walk = walk_of(door); (call = next_of(&walk)) != NULL;) {
 		if (answer_at_door(door, call)) {
 			here++;
 		} else {
