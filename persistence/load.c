@@ -41,6 +41,9 @@ static rt_err get_batch(
 	char *messages[GET_BATCH];
 	struct ps_store *store = batch->store;
 	RT_ASSERT(count <= GET_BATCH);
+	if (count == 0) {
+		return RT_OK;
+	}
 	for (size_t i = 0; i < count; i++) {
 		ps_key_log(keys[i], batch->shard, offsets[i]);
 		list[i] = (const char *)keys[i];
