@@ -4,6 +4,9 @@
 BENCHES += bench/floor
 bench/floor_SRCS := bench/floor.c
 
+BENCHES += bench/actors
+bench/actors_SRCS := bench/actors.c
+
 # A node's callers: rpc for the table, touch for bench/cold.py. They need the client library.
 BENCHES += $(if $(wildcard proto/client/client.c),bench/rpc bench/touch)
 bench/rpc_SRCS := bench/rpc.c bench/rpc_transport.c

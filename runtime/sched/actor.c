@@ -8,17 +8,6 @@ static struct rt_actor *cell_at(const struct rt_worker *worker, uint32_t index)
 	return &worker->slabs[index / RT_SLAB_CELLS][index % RT_SLAB_CELLS];
 }
 
-struct rt_actor *rt_actor_resolve(struct rt_worker *worker, struct rt_ref ref)
-{
-	uint32_t index = (uint32_t)ref.bits & RT_INDEX_MASK;
-	if (__builtin_expect(index >= worker->actors_made, 0)) {
-		return NULL;
-	}
-	struct rt_actor *actor = cell_at(worker, index);
-	/* A stopped actor's cell has the next generation already. */
-	return actor->generation == (uint32_t)(ref.bits >> 32) ? actor : NULL;
-}
-
 /* ---- cells ---- */
 
 static struct rt_actor *cell_new(struct rt_worker *worker)
@@ -337,57 +326,15 @@ void *rt_actor_state(struct rt_actor *self)
 
 struct rt_ref rt_actor_ref(const struct rt_actor *self)
 {
-	return rt_ref_make(self->generation, self->address);
+	return rt_actor_self(self);
 }
 
 struct rt_worker *rt_actor_worker(const struct rt_actor *self)
 {
-	struct rt_worker *worker = rt_worker_current;
-	RT_DASSERT(worker != NULL && worker->index == self->address >> RT_INDEX_BITS);
-	(void)self;
-	return worker;
+	return rt_worker_here(self);
 }
 
 const char *rt_actor_name(const struct rt_actor *self)
 {
 	return self->behaviour->name;
-}
-
-static rt_err tell(
-	struct rt_worker *worker, struct rt_ref from, struct rt_ref to, struct rt_envelope *env)
-{
-	env->from = from;
-	env->to = to;
-	rt_err err = rt_send(worker, env);
-	if (__builtin_expect(err != RT_OK, 0)) {
-		rt_envelope_free(worker, env);
-	}
-	return err;
-}
-
-static struct rt_envelope *filled(
-	struct rt_worker *worker, uint32_t type, const void *bytes, size_t size)
-{
-	RT_ASSERT(size <= RT_INLINE_MAX);
-	struct rt_envelope *env = rt_envelope_new(worker, type);
-	if (env != NULL && size > 0) {
-		memcpy(env->body.bytes, bytes, size);
-		env->size = (uint16_t)size;
-	}
-	return env;
-}
-
-rt_err rt_tell(
-	struct rt_actor *self, struct rt_ref to, uint32_t type, const void *bytes, size_t size)
-{
-	struct rt_worker *worker = rt_actor_worker(self);
-	struct rt_envelope *env = filled(worker, type, bytes, size);
-	return env != NULL ? tell(worker, rt_actor_ref(self), to, env) : RT_E_NOMEM;
-}
-
-rt_err rt_worker_tell(
-	struct rt_worker *worker, struct rt_ref to, uint32_t type, const void *bytes, size_t size)
-{
-	struct rt_envelope *env = filled(worker, type, bytes, size);
-	return env != NULL ? tell(worker, RT_REF_NONE, to, env) : RT_E_NOMEM;
 }

@@ -8,6 +8,7 @@
 #define CHUNK_SLOTS        256u
 #define TIMEOUT_DEFAULT_MS 10000u
 #define RETRY_MS           10u
+#define TIMEOUT_LISTS      8u
 
 enum kind {
 	FREE,
@@ -17,15 +18,25 @@ enum kind {
 
 /* One question or alarm of an actor of this worker. */
 struct rt_pending {
-	struct rt_timer timer;
+	struct rt_timer timer; /* ALARM, or an ASK that is in no list */
+	uint64_t due_ms;       /* ASK */
 	struct rt_ref who;
 	rt_ask_fn *then; /* ASK */
 	void *arg;
 	uint64_t word; /* ALARM */
 	uint32_t type;
-	uint32_t next, prev; /* ALARM: the actor's others; FREE: next free */
+	uint32_t next, prev; /* ALARM: the actor's others; ASK: of its list; FREE: next free */
+	uint32_t list;       /* of timeouts; RT_NO_INDEX: none */
 	uint32_t generation, slot;
 	enum kind kind;
+};
+
+/* The questions with one timeout, which is the order in which they are due: most questions of a
+ * program have one of a few timeouts, and a heap of them costs more than the question. */
+struct rt_timeouts {
+	struct rt_timer timer; /* for the first one, or earlier */
+	uint64_t timeout_ms;   /* 0: the list was never used */
+	uint32_t first, last;
 };
 
 /* ---- slots ---- */
@@ -34,6 +45,8 @@ static struct rt_pending *slot_at(const struct rt_worker *worker, uint32_t slot)
 {
 	return &worker->pending[slot / CHUNK_SLOTS][slot % CHUNK_SLOTS];
 }
+
+static void on_timer(struct rt_worker *worker, struct rt_timer *timer);
 
 static struct rt_pending *slot_new(struct rt_worker *worker)
 {
@@ -58,10 +71,10 @@ static struct rt_pending *slot_new(struct rt_worker *worker)
 	struct rt_pending *pending = slot_at(worker, slot);
 	pending->slot = slot;
 	pending->generation = 1;
+	pending->list = RT_NO_INDEX;
+	rt_timer_init(&pending->timer, on_timer);
 	return pending;
 }
-
-static void on_timer(struct rt_worker *worker, struct rt_timer *timer);
 
 /* pending_free is slot + 1, so that a zeroed worker has none. */
 static struct rt_pending *slot_take(struct rt_worker *worker, enum kind kind, struct rt_ref who)
@@ -79,9 +92,96 @@ static struct rt_pending *slot_take(struct rt_worker *worker, enum kind kind, st
 	RT_ASSERT(pending->kind == FREE);
 	pending->kind = kind;
 	pending->who = who;
-	rt_timer_init(&pending->timer, on_timer);
 	worker->pending_count++;
 	return pending;
+}
+
+/* ---- timeouts ---- */
+
+static void time_out(struct rt_worker *worker, struct rt_pending *pending);
+
+static void list_remove(struct rt_worker *worker, struct rt_pending *pending)
+{
+	struct rt_timeouts *list = &worker->timeouts[pending->list];
+	if (pending->prev != RT_NO_INDEX) {
+		slot_at(worker, pending->prev)->next = pending->next;
+	} else {
+		list->first = pending->next;
+	}
+	if (pending->next != RT_NO_INDEX) {
+		slot_at(worker, pending->next)->prev = pending->prev;
+	} else {
+		list->last = pending->prev;
+	}
+	pending->list = RT_NO_INDEX;
+}
+
+/* The timer is not stopped when the first one is answered: it looks who is first when it fires. */
+static void on_list_timer(struct rt_worker *worker, struct rt_timer *timer)
+{
+	struct rt_timeouts *list = (struct rt_timeouts *)timer;
+	uint64_t now_ms = rt_worker_now_ms(worker);
+	while (list->first != RT_NO_INDEX) {
+		struct rt_pending *pending = slot_at(worker, list->first);
+		if (pending->due_ms > now_ms) {
+			rt_timer_start(worker, timer, pending->due_ms - now_ms);
+			return;
+		}
+		list_remove(worker, pending);
+		time_out(worker, pending);
+	}
+}
+
+static struct rt_timeouts *list_of(struct rt_worker *worker, uint32_t timeout_ms)
+{
+	if (__builtin_expect(worker->timeouts == NULL, 0)) {
+		worker->timeouts = calloc(TIMEOUT_LISTS, sizeof(*worker->timeouts));
+	}
+	for (uint32_t i = 0; worker->timeouts != NULL && i < TIMEOUT_LISTS; i++) {
+		struct rt_timeouts *list = &worker->timeouts[i];
+		if (list->timeout_ms == timeout_ms) {
+			return list;
+		}
+		bool unused = list->timeout_ms == 0;
+		if (unused || (list->first == RT_NO_INDEX && list->timer.place == 0)) {
+			rt_timer_init(&list->timer, on_list_timer);
+			list->timeout_ms = timeout_ms;
+			list->first = list->last = RT_NO_INDEX;
+			return list;
+		}
+	}
+	return NULL;
+}
+
+static void start_timeout(struct rt_worker *worker, struct rt_pending *pending, uint32_t timeout_ms)
+{
+	struct rt_timeouts *list = list_of(worker, timeout_ms);
+	if (list == NULL) {
+		rt_timer_start(worker, &pending->timer, timeout_ms);
+		return;
+	}
+	pending->due_ms = rt_worker_now_ms(worker) + timeout_ms;
+	pending->list = (uint32_t)(list - worker->timeouts);
+	pending->next = RT_NO_INDEX;
+	pending->prev = list->last;
+	if (list->last != RT_NO_INDEX) {
+		slot_at(worker, list->last)->next = pending->slot;
+	} else {
+		list->first = pending->slot;
+	}
+	list->last = pending->slot;
+	if (list->timer.place == 0) {
+		rt_timer_start(worker, &list->timer, timeout_ms);
+	}
+}
+
+static void end_timeout(struct rt_worker *worker, struct rt_pending *pending)
+{
+	if (pending->list != RT_NO_INDEX) {
+		list_remove(worker, pending);
+	} else {
+		rt_timer_stop(worker, &pending->timer);
+	}
 }
 
 static void alarm_unlink(struct rt_worker *worker, struct rt_pending *pending)
@@ -100,7 +200,7 @@ static void alarm_unlink(struct rt_worker *worker, struct rt_pending *pending)
 static void slot_free(struct rt_worker *worker, struct rt_pending *pending)
 {
 	RT_ASSERT(pending->kind != FREE);
-	rt_timer_stop(worker, &pending->timer);
+	end_timeout(worker, pending);
 	if (pending->kind == ALARM) {
 		alarm_unlink(worker, pending);
 	}
@@ -141,15 +241,16 @@ void rt_pending_done(struct rt_worker *worker)
 		free(worker->pending[i / CHUNK_SLOTS]);
 	}
 	free(worker->pending);
+	free(worker->timeouts);
+	worker->timeouts = NULL;
 	worker->pending = NULL;
 	worker->pending_made = 0;
 }
 
 /* The time is over. The slot stays until its message is handled: an answer that is in the mailbox
  * already still wins, and a cancelled alarm is recognised. */
-static void on_timer(struct rt_worker *worker, struct rt_timer *timer)
+static void time_out(struct rt_worker *worker, struct rt_pending *pending)
 {
-	struct rt_pending *pending = (struct rt_pending *)timer;
 	if (rt_actor_resolve(worker, pending->who) == NULL) {
 		slot_free(worker, pending);
 		return;
@@ -157,7 +258,7 @@ static void on_timer(struct rt_worker *worker, struct rt_timer *timer)
 	bool ask = pending->kind == ASK;
 	struct rt_envelope *env = rt_envelope_new(worker, ask ? RT_MSG_TIMEOUT : pending->type);
 	if (env == NULL) {
-		rt_timer_start(worker, timer, RETRY_MS);
+		rt_timer_start(worker, &pending->timer, RETRY_MS);
 		return;
 	}
 	worker->stats.timeouts += ask ? 1 : 0;
@@ -172,13 +273,18 @@ static void on_timer(struct rt_worker *worker, struct rt_timer *timer)
 	RT_ASSERT(err == RT_OK);
 }
 
+static void on_timer(struct rt_worker *worker, struct rt_timer *timer)
+{
+	time_out(worker, (struct rt_pending *)timer);
+}
+
 /* ---- questions ---- */
 
 rt_err rt_ask(struct rt_actor *self, struct rt_ref to, struct rt_envelope *env, uint32_t timeout_ms,
 	rt_ask_fn *then, void *arg)
 {
-	struct rt_worker *worker = rt_actor_worker(self);
-	struct rt_pending *pending = slot_take(worker, ASK, rt_actor_ref(self));
+	struct rt_worker *worker = rt_worker_here(self);
+	struct rt_pending *pending = slot_take(worker, ASK, rt_actor_self(self));
 	if (pending == NULL) {
 		return RT_E_NOMEM;
 	}
@@ -188,7 +294,7 @@ rt_err rt_ask(struct rt_actor *self, struct rt_ref to, struct rt_envelope *env, 
 	env->from = pending->who;
 	env->ask = id_of(pending);
 	env->lane = RT_REQUEST;
-	rt_timer_start(worker, &pending->timer, timeout_ms != 0 ? timeout_ms : TIMEOUT_DEFAULT_MS);
+	start_timeout(worker, pending, timeout_ms != 0 ? timeout_ms : TIMEOUT_DEFAULT_MS);
 	rt_err err = rt_send(worker, env);
 	if (err != RT_OK) {
 		slot_free(worker, pending);
@@ -207,11 +313,11 @@ static enum rt_turn continue_ask(
 		rt_dead_letter(worker, env, RT_DEAD_LATE);
 		return RT_DONE;
 	}
-	rt_timer_stop(worker, &pending->timer);
 	env->ask = 0;
 	env->flags |= RT_ENV_SEEN;
 	enum rt_turn turn = pending->then(actor, env, pending->arg);
 	if (turn == RT_AGAIN && worker->current != NULL) {
+		end_timeout(worker, pending);
 		env->ask = id;
 		env->flags &= (uint8_t)~RT_ENV_SEEN;
 		return turn;
@@ -292,12 +398,12 @@ void rt_reply(struct rt_actor *self, struct rt_envelope *env, uint32_t type, con
 	if (size > 0) {
 		memmove(env->body.bytes, bytes, size);
 	}
-	rt_answer(rt_actor_worker(self), env);
+	rt_answer(rt_worker_here(self), env);
 }
 
 rt_err rt_forward(struct rt_actor *self, struct rt_ref to, struct rt_envelope *env)
 {
-	struct rt_worker *worker = rt_actor_worker(self);
+	struct rt_worker *worker = rt_worker_here(self);
 	struct rt_ref before = env->to;
 	env->to = to;
 	env->flags &= RT_ENV_OUT;
@@ -314,7 +420,7 @@ rt_err rt_forward(struct rt_actor *self, struct rt_ref to, struct rt_envelope *e
 rt_err rt_spawn_on(struct rt_actor *self, uint32_t worker, const struct rt_behaviour *behaviour,
 	void *arg, rt_ask_fn *then, void *then_arg)
 {
-	struct rt_worker *here = rt_actor_worker(self);
+	struct rt_worker *here = rt_worker_here(self);
 	if (worker >= here->system->worker_count) {
 		return RT_E_INVAL;
 	}
@@ -351,10 +457,10 @@ void rt_control_spawn(struct rt_worker *worker, struct rt_envelope *env)
 rt_err rt_alarm_start(struct rt_actor *self, uint64_t after_ms, uint32_t type, uint64_t word,
 	struct rt_alarm *out)
 {
-	struct rt_worker *worker = rt_actor_worker(self);
+	struct rt_worker *worker = rt_worker_here(self);
 	struct rt_more *more = rt_more_of(self);
 	struct rt_pending *pending =
-		more != NULL ? slot_take(worker, ALARM, rt_actor_ref(self)) : NULL;
+		more != NULL ? slot_take(worker, ALARM, rt_actor_self(self)) : NULL;
 	if (pending == NULL) {
 		return RT_E_NOMEM;
 	}
@@ -373,8 +479,8 @@ rt_err rt_alarm_start(struct rt_actor *self, uint64_t after_ms, uint32_t type, u
 
 bool rt_alarm_cancel(struct rt_actor *self, struct rt_alarm alarm)
 {
-	struct rt_worker *worker = rt_actor_worker(self);
-	struct rt_pending *pending = find(worker, alarm.bits, rt_actor_ref(self));
+	struct rt_worker *worker = rt_worker_here(self);
+	struct rt_pending *pending = find(worker, alarm.bits, rt_actor_self(self));
 	if (pending == NULL || pending->kind != ALARM) {
 		return false;
 	}

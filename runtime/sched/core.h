@@ -146,7 +146,8 @@ struct rt_worker {
 
 	struct rt_pending **pending; /* chunks */
 	uint32_t pending_made, pending_free, pending_count;
-	struct rt_random *chaos; /* simulated: who decides; else NULL */
+	struct rt_timeouts *timeouts; /* made on the first ask */
+	struct rt_random *chaos;      /* simulated: who decides; else NULL */
 	uint64_t trace;
 
 	uv_loop_t loop;
@@ -196,7 +197,6 @@ bool rt_slice(struct rt_worker *worker, uint64_t budget_ns);
 bool rt_slice_is_idle(const struct rt_worker *worker);
 /* Waits for room elsewhere: stalled actors, refused lanes, owed answers. */
 bool rt_slice_is_stuck(const struct rt_worker *worker);
-void rt_run_push(struct rt_worker *worker, struct rt_actor *actor);
 
 /* send.c */
 void rt_deliver(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env);
@@ -208,7 +208,6 @@ void rt_envelope_drop(struct rt_envelope *env); /* the payload only */
 void rt_envelope_pool_done(struct rt_worker *worker);
 
 /* actor.c */
-struct rt_actor *rt_actor_resolve(struct rt_worker *worker, struct rt_ref ref);
 /* Stops it now with all its descendants. Not the one whose turn it is. */
 void rt_actor_bury(struct rt_worker *worker, struct rt_actor *actor);
 void rt_actor_bury_all(struct rt_worker *worker);
@@ -252,6 +251,48 @@ static inline bool rt_chance(struct rt_worker *worker, uint32_t one_in)
 {
 	return __builtin_expect(worker->chaos != NULL, 0) &&
 	       rt_random_below(worker->chaos, one_in) == 0;
+}
+
+/* NULL: stopped, or of another worker; a stopped actor's cell has the next generation already. */
+static inline struct rt_actor *rt_actor_resolve(const struct rt_worker *worker, struct rt_ref ref)
+{
+	uint32_t index = (uint32_t)ref.bits & RT_INDEX_MASK;
+	if (__builtin_expect(index >= worker->actors_made, 0)) {
+		return NULL;
+	}
+	struct rt_actor *actor = &worker->slabs[index / RT_SLAB_CELLS][index % RT_SLAB_CELLS];
+	return actor->generation == (uint32_t)(ref.bits >> 32) ? actor : NULL;
+}
+
+static inline void rt_run_push(struct rt_worker *worker, struct rt_actor *actor)
+{
+	actor->run_next = NULL;
+	if (worker->run_first == NULL) {
+		worker->run_first = actor;
+	} else {
+		worker->run_last->run_next = actor;
+	}
+	worker->run_last = actor;
+}
+
+static inline struct rt_ref rt_actor_self(const struct rt_actor *actor)
+{
+	return (struct rt_ref){(uint64_t)actor->generation << 32 | actor->address};
+}
+
+/* The worker that runs the caller, from the thread: one load. */
+static inline struct rt_worker *rt_worker_here(const struct rt_actor *actor)
+{
+	struct rt_worker *worker = rt_worker_current;
+	RT_DASSERT(worker != NULL && worker->index == actor->address >> RT_INDEX_BITS);
+	(void)actor;
+	return worker;
+}
+
+static inline void rt_envelope_put(struct rt_worker *worker, struct rt_envelope *env)
+{
+	env->next = worker->pool;
+	worker->pool = env;
 }
 
 /* A sender that does not read its refusals gets no more of them: its tells to others are full. */

@@ -22,7 +22,7 @@ struct rt_more *rt_more_of(struct rt_actor *actor)
 rt_err rt_spawn_child(
 	struct rt_actor *self, const struct rt_behaviour *behaviour, void *arg, struct rt_ref *out)
 {
-	struct rt_worker *worker = rt_actor_worker(self);
+	struct rt_worker *worker = rt_worker_here(self);
 	if ((self->flags & RT_ACTOR_ENDING) != 0) {
 		return RT_E_CLOSED;
 	}
@@ -115,7 +115,7 @@ static rt_err send_control(
 
 rt_err rt_watch(struct rt_actor *self, struct rt_ref ref)
 {
-	struct rt_worker *worker = rt_actor_worker(self);
+	struct rt_worker *worker = rt_worker_here(self);
 	struct rt_more *more = rt_more_of(self);
 	if (more == NULL) {
 		return RT_E_NOMEM;
@@ -149,8 +149,8 @@ void rt_unwatch(struct rt_actor *self, struct rt_ref ref)
 {
 	if (rt_watch_take(self, ref)) {
 		/* Out of memory leaves the other side a watcher that will not listen. */
-		rt_err err = send_control(
-			rt_actor_worker(self), RT_MSG_UNWATCH, rt_actor_ref(self), ref);
+		rt_err err =
+			send_control(rt_worker_here(self), RT_MSG_UNWATCH, rt_actor_ref(self), ref);
 		RT_MAYBE(err != RT_OK);
 	}
 }
@@ -231,7 +231,7 @@ rt_err rt_become(struct rt_actor *self, const struct rt_behaviour *behaviour)
 
 rt_err rt_stash(struct rt_actor *self, struct rt_envelope *env)
 {
-	struct rt_worker *worker = rt_actor_worker(self);
+	struct rt_worker *worker = rt_worker_here(self);
 	RT_ASSERT(env == worker->current);
 	struct rt_more *more = rt_more_of(self);
 	if (more == NULL) {
@@ -272,5 +272,5 @@ void rt_stash_to_mailbox(struct rt_worker *worker, struct rt_actor *actor)
 
 void rt_unstash(struct rt_actor *self)
 {
-	rt_stash_to_mailbox(rt_actor_worker(self), self);
+	rt_stash_to_mailbox(rt_worker_here(self), self);
 }

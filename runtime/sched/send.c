@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/bytes.h"
 #include "runtime/sched/core.h"
 
 #define CHUNK_ENVELOPES 4096u
@@ -31,12 +32,6 @@ static struct rt_envelope *pool_take(struct rt_worker *worker)
 		return NULL;
 	}
 	return &worker->chunks[CHUNK_ENVELOPES - worker->chunk_left--];
-}
-
-static void pool_put(struct rt_worker *worker, struct rt_envelope *env)
-{
-	env->next = worker->pool;
-	worker->pool = env;
 }
 
 void rt_envelope_pool_done(struct rt_worker *worker)
@@ -78,7 +73,7 @@ void rt_envelope_drop(struct rt_envelope *env)
 void rt_envelope_free(struct rt_worker *worker, struct rt_envelope *env)
 {
 	rt_envelope_drop(env);
-	pool_put(worker, env);
+	rt_envelope_put(worker, env);
 }
 
 /* ---- here ---- */
@@ -119,7 +114,7 @@ static void put(struct rt_worker *worker, uint32_t to, struct rt_envelope *env)
 {
 	struct rt_out *out = &worker->out[to];
 	rt_lane_put(out->lane[env->lane], env);
-	pool_put(worker, env); /* the payload has moved with the copy */
+	rt_envelope_put(worker, env); /* the payload has moved with the copy */
 	worker->stats.sent_away++;
 	worker->dirty |= UINT64_C(1) << to;
 	if (++out->unpublished >= RT_LANE_BATCH) {
@@ -225,6 +220,45 @@ rt_err rt_send(struct rt_worker *worker, struct rt_envelope *env)
 	}
 	rt_deliver(worker, actor, env);
 	return RT_OK;
+}
+
+static inline rt_err tell(struct rt_worker *worker, struct rt_ref from, struct rt_ref to,
+	uint32_t type, struct rt_bytes bytes)
+{
+	RT_ASSERT(bytes.size <= RT_INLINE_MAX);
+	struct rt_envelope *env = rt_envelope_new(worker, type);
+	if (__builtin_expect(env == NULL, 0)) {
+		return RT_E_NOMEM;
+	}
+	/* Nearly all are a word or two, and a call of memcpy for so little is dear. */
+	if (bytes.size == 8) {
+		memcpy(env->body.bytes, bytes.data, 8);
+	} else if (bytes.size == 16) {
+		memcpy(env->body.bytes, bytes.data, 16);
+	} else if (bytes.size > 0) {
+		memcpy(env->body.bytes, bytes.data, bytes.size);
+	}
+	env->size = (uint16_t)bytes.size;
+	env->from = from;
+	env->to = to;
+	rt_err err = rt_send(worker, env);
+	if (__builtin_expect(err != RT_OK, 0)) {
+		rt_envelope_put(worker, env);
+	}
+	return err;
+}
+
+rt_err rt_tell(
+	struct rt_actor *self, struct rt_ref to, uint32_t type, const void *bytes, size_t size)
+{
+	struct rt_worker *worker = rt_worker_here(self);
+	return tell(worker, rt_actor_self(self), to, type, rt_bytes_of(bytes, size));
+}
+
+rt_err rt_worker_tell(
+	struct rt_worker *worker, struct rt_ref to, uint32_t type, const void *bytes, size_t size)
+{
+	return tell(worker, RT_REF_NONE, to, type, rt_bytes_of(bytes, size));
 }
 
 /* ---- from elsewhere ---- */

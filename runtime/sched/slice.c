@@ -1,17 +1,6 @@
 #include "runtime/base/hash.h"
 #include "runtime/sched/core.h"
 
-void rt_run_push(struct rt_worker *worker, struct rt_actor *actor)
-{
-	actor->run_next = NULL;
-	if (worker->run_first == NULL) {
-		worker->run_first = actor;
-	} else {
-		worker->run_last->run_next = actor;
-	}
-	worker->run_last = actor;
-}
-
 static void put_back(struct rt_worker *worker, struct rt_actor *actor, struct rt_envelope *env)
 {
 	env->next = actor->head;
@@ -52,7 +41,10 @@ static void after_message(struct rt_worker *worker, struct rt_actor *actor, stru
 		break;
 	case RT_DONE:
 	case RT_STOP:
-		rt_envelope_free(worker, env);
+		if (__builtin_expect((env->flags & RT_ENV_OUT) != 0, 0)) {
+			rt_envelope_drop(env);
+		}
+		rt_envelope_put(worker, env);
 		break;
 	}
 }
