@@ -17,14 +17,16 @@ struct rt_actor;
 
 /* What a turn returns about the message and the actor. */
 enum rt_turn {
-	RT_DONE,  /* handled; the runtime frees the envelope unless it was answered, kept or stashed
-		   */
-	RT_KEEP,  /* handled; the envelope is the actor's now, which answers or frees it later */
-	RT_AGAIN, /* not handled yet: the same envelope comes again. After a refused send it comes
-		   * when others have had their turn, so an actor can wait for room without a queue
-		   * of its own */
-	RT_STOP,  /* handled, and the actor stops */
-	RT_FAIL   /* the actor failed; what happens next is its supervision */
+	RT_DONE, /* handled; the runtime frees the envelope unless it was answered, kept or stashed
+		  */
+	RT_KEEP, /* handled; the envelope is the actor's now, which answers or frees it later */
+	/* Not handled yet: the same envelope comes again, before later ones. After a refused send
+	 * it comes when others have had their turn, so an actor can wait for room without a queue
+	 * of its own. Two actors that wait for room in each other's mailboxes wait for ever: let
+	 * only one direction of a conversation wait, or give it a window. */
+	RT_AGAIN,
+	RT_STOP, /* handled, and the actor stops */
+	RT_FAIL  /* the actor failed; what happens next is its supervision */
 };
 
 enum rt_policy {
