@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -327,6 +328,72 @@ static void answers_what_is_under_way_and_nothing_new_after_stop(void **state)
 	nng_close(waiting);
 }
 
+/* ---- closing under load ---- */
+
+struct hammer {
+	pthread_t thread;
+	char url[64];
+	uint32_t answered;
+};
+
+/* Until it is refused or cut off. Only the main thread asserts. */
+static void *hammer_on(void *arg)
+{
+	struct hammer *hammer = arg;
+	nng_socket socket;
+	nng_req0_open(&socket);
+	nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, PATIENCE_MS);
+	nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
+	nng_dial(socket, hammer->url, NULL, 0);
+	uint8_t bytes[400];
+	for (bool go_on = true; go_on;) {
+		uint8_t *at = bytes;
+		nng_msg *message = NULL;
+		for (uint64_t i = 0; i < 20; i++) {
+			struct pr_call call = {.call_id = i};
+			at = pr_call_put(at, &call);
+		}
+		struct pr_answer answer = {.code = TROUPE__CODE__CODE_INTERNAL};
+		go_on = nng_send(socket, bytes, (size_t)(at - bytes), 0) == 0 &&
+			nng_recvmsg(socket, &message, 0) == 0;
+		if (go_on) {
+			struct rt_bytes cursor =
+				rt_bytes_of(nng_msg_body(message), nng_msg_len(message));
+			(void)pr_answers_next(&cursor, &answer);
+			go_on = answer.code == TROUPE__CODE__CODE_OK;
+		}
+		nng_msg_free(message);
+		hammer->answered += go_on ? 1 : 0;
+	}
+	nng_close(socket);
+	return NULL;
+}
+
+static void closes_under_load(void **state)
+{
+	(void)state;
+	enum {
+		HAMMERS = 6,
+		ROUNDS = 5
+	};
+	for (uint32_t round = 0; round < ROUNDS; round++) {
+		struct house house = house_open((struct td_listener_options){.contexts = 8});
+		struct hammer hammers[HAMMERS] = {0};
+		for (int i = 0; i < HAMMERS; i++) {
+			strcpy(hammers[i].url, td_listener_url(house.listener, 0));
+			pthread_create(&hammers[i].thread, NULL, hammer_on, &hammers[i]);
+		}
+		fake_node_wait_seen(house.node, 20 * HAMMERS * 20);
+		house_close(&house);
+		uint32_t answered = 0;
+		for (int i = 0; i < HAMMERS; i++) {
+			pthread_join(hammers[i].thread, NULL);
+			answered += hammers[i].answered;
+		}
+		assert_true(answered > 0);
+	}
+}
+
 /* ---- a client that never reads, by hand ---- */
 
 static int sp_connect(const struct house *house)
@@ -457,6 +524,7 @@ int main(void)
 		cmocka_unit_test(survives_clients_that_leave_before_the_answer),
 		cmocka_unit_test(refuses_connections_over_the_limit),
 		cmocka_unit_test(answers_what_is_under_way_and_nothing_new_after_stop),
+		cmocka_unit_test(closes_under_load),
 		cmocka_unit_test(cuts_off_a_client_that_never_reads),
 		cmocka_unit_test(cuts_off_a_message_over_the_frame_limit),
 		cmocka_unit_test(tells_loopback_from_the_rest),
