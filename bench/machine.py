@@ -71,6 +71,17 @@ def busy_seconds():
     return (user + nice + system + irq + softirq + steal) / TICK
 
 
+def filesystem(path):
+    """Type of the file system that holds path, with a warning when a sync means nothing there."""
+    best, kind = "", "?"
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        for line in file:
+            _, point, found = line.split()[:3]
+            if os.path.commonpath([os.path.abspath(path), point]) == point and len(point) > len(best):
+                best, kind = point, found
+    return f"{kind} (NOT A DISK: set BENCH_DIR)" if kind in ("tmpfs", "ramfs") else kind
+
+
 class Watch:
     """with Watch() as watch: ... ; then watch.seconds, .ours, .others (fractions of all cores)."""
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from machine import CORES, Watch
+from machine import CORES, Watch, filesystem
 from probes import Absent, Probes
 from rows import chosen
 
@@ -30,8 +30,8 @@ def note(text):
 class Runs:
     """What the probes gave: results[probe][round] = {field: number, "others": .., "load": ..}."""
 
-    def __init__(self):
-        self.results, self.problems = {}, {}
+    def __init__(self, folder):
+        self.folder, self.results, self.problems = folder, {}, {}
 
     def measure(self, probes, probe, number):
         with Watch() as watch:
@@ -106,10 +106,14 @@ def table(lines):
            f" {'(range)':>15}  {'aim':>13} {'others':>6}  verdict"
     print(head)
     print("-" * len(head))
+    before = None
     for line in lines:
+        name = "" if line["row"] == before else line["row"]
+        text = "" if line["row"] == before else line["text"]
+        before = line["row"]
         ratio = f"{line['ratio']:.2f}x" if "ratio" in line else ""
         span = f"{line['ratio_low']:.2f}-{line['ratio_high']:.2f}" if "ratio" in line else ""
-        print(f"{line['row']:20} {line['text']:35} {number(line.get('ours')):>11}"
+        print(f"{name:20} {text:35} {number(line.get('ours')):>11}"
               f" {number(line.get('peer')):>11} {line['unit']:8} {line['peer_name']:18} {ratio:>7}"
               f" {span:>15}  {line['aim']:>13} {line['others']:6.0%}  {line['verdict']}")
 
@@ -118,7 +122,8 @@ def foot(lines, runs):
     asked = [line for line in lines if "reached" in line]
     print(f"\n{sum(line['reached'] for line in asked)} of {len(asked)} aims reached,"
           f" {sum(line['aim'] != '-' and 'reached' not in line for line in lines)} not measured;"
-          f" {CORES} cores, load {os.getloadavg()[0]:.1f}, medians of {ROUNDS} rounds")
+          f" {CORES} cores, load {os.getloadavg()[0]:.1f}, medians of {ROUNDS} rounds;"
+          f" stores on {filesystem(runs.folder)}")
     for probe, text in (("floor.sync", "fdatasync of a 256-byte append"), ("floor.echo", "nng round trip")):
         series = runs.series((probe, "value"))
         if series:
@@ -151,8 +156,8 @@ def main():
     rows = chosen(words)
     if not rows:
         sys.exit(f"no row is called {', '.join(words)}")
-    order, runs, start = plan(rows), Runs(), time.monotonic()
     probes = Probes()
+    order, runs, start = plan(rows), Runs(probes.folder), time.monotonic()
     try:
         for number_of_round in range(1, ROUNDS + 1):
             note(f"round {number_of_round} of {ROUNDS}")
