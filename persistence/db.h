@@ -46,9 +46,10 @@ struct ps_store {
 	rocksdb_compactionfilter_t *filter;
 	rocksdb_writeoptions_t *wal, *no_wal;
 	rocksdb_readoptions_t *point;
-	char *dir;     /* as given */
-	char *db_dir;  /* dir/db */
-	char *tmp_dir; /* dir/tmp: table files on their way into db */
+	char *dir;           /* as given */
+	char *db_dir;        /* dir/db */
+	char *tmp_dir;       /* dir/tmp: table files on their way into db */
+	char wal_names[200]; /* of the write-ahead logs found at open, before it replaced them */
 	char id[33];
 	uint32_t shard_count;
 	uint64_t free_low;

@@ -15,6 +15,7 @@ persistence_SRCS := \
 	persistence/record.c \
 	persistence/store.c \
 	persistence/table.c \
+	persistence/torn.c \
 	persistence/verify.c \
 	persistence/writer.c
 persistence_PROTOS :=

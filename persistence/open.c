@@ -5,6 +5,7 @@
 #include "persistence/db.h"
 #include "persistence/files.h"
 #include "persistence/indexer.h"
+#include "persistence/torn.h"
 #include "runtime/base/assert.h"
 
 #define FORMAT_VERSION  1u
@@ -228,13 +229,11 @@ static rt_err check_end(
 	if (last >= expected) {
 		return RT_OK;
 	}
-	char files[200];
-	ps_wal_names(store->db_dir, files, sizeof(files));
 	return rt_errinfo_set(info, RT_E_CORRUPT,
 		"%s: shard %u ends at offset %llu but %llu was durable: the end of the log is "
 		"lost (write-ahead log: %s)",
 		store->db_dir, shard, (unsigned long long)last, (unsigned long long)expected,
-		files);
+		store->wal_names);
 }
 
 static rt_err load_shard(struct ps_store *store, uint32_t shard, struct rt_errinfo *info)
@@ -398,12 +397,18 @@ static rt_err open_database(
 	struct ps_store *store, const struct ps_store_options *options, struct rt_errinfo *info)
 {
 	uint64_t cache = options->block_cache_bytes == 0 ? CACHE_BYTES : options->block_cache_bytes;
+	ps_wal_names(store->db_dir, store->wal_names, sizeof(store->wal_names));
 	rt_err err = ps_db_open(store, store->db_dir, false, cache, info);
 	err = missing_is_corrupt(err, info);
+	bool mended = false;
+	if (err == RT_E_CORRUPT && ps_torn_mend(store->db_dir, &mended, NULL) == RT_OK && mended) {
+		ps_db_close(store);
+		*info = (struct rt_errinfo){0};
+		err = missing_is_corrupt(
+			ps_db_open(store, store->db_dir, false, cache, info), info);
+	}
 	if (err == RT_E_CORRUPT && !names_a_file(info->text)) {
-		char files[200];
-		ps_wal_names(store->db_dir, files, sizeof(files));
-		return rt_errinfo_wrap(info, err, "write-ahead log %s", files);
+		return rt_errinfo_wrap(info, err, "write-ahead log %s", store->wal_names);
 	}
 	return err;
 }
