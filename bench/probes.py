@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 
-from machine import thread_seconds
+from machine import Watch, thread_seconds
 from peers.postgres import Postgres, missing as postgres_missing
 from peers.redis import Redis, free_port, missing as redis_missing
 
@@ -83,12 +83,16 @@ class Probes:
         os.chmod(self.folder, 0o755)  # PostgreSQL runs as somebody else when we are root.
         self._servers = {}
         self._rates = {}
+        self._store_lines = None
 
     def close(self):
         for server in self._servers.values():
             if not isinstance(server, Exception):
                 server.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def new_round(self):
+        self._store_lines = None
 
     def run(self, probe):
         """{field: number} of a probe such as "redis.many64"."""
@@ -171,6 +175,19 @@ class Probes:
         where = [self.folder] if rest == "sync" else []
         return json_lines([f"{BUILD}/bench/floor", rest, *where, str(min(SECONDS, 1.0))])[-1]
 
-    # ---- storage: one program, one run a round, its lines by name ----
+    # ---- storage: one program, one run a round; each figure is a line of its own ----
     def _store(self, rest):
-        raise Absent("bench/store: not built")
+        if self._store_lines is None:
+            self._store_lines = {}  # A run that fails is not tried again for the other figures.
+            folder = os.path.join(self.folder, "store")
+            os.makedirs(folder)
+            try:
+                with Watch() as watch:
+                    lines = json_lines([f"{BUILD}/bench/store", "--dir", folder], timeout=180)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            self._store_lines = {line["bench"]: dict(line, others=watch.others, load=watch.load)
+                                 for line in lines}
+        if f"store.{rest}" not in self._store_lines:
+            raise RuntimeError("bench/store did not finish" if not self._store_lines else "no such line")
+        return self._store_lines[f"store.{rest}"]

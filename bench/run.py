@@ -44,7 +44,7 @@ class Runs:
                     subprocess.SubprocessError) as error:
                 self.problems[probe] = f"{probe}: {error}"
                 return
-        result = dict(result, others=watch.others, load=watch.load, took=watch.seconds)
+        result = {"others": watch.others, "load": watch.load, "took": watch.seconds, **result}
         if result.get("count"):  # Of everything that worked for this figure: server, client, driver.
             result["cpu_us"] = watch.ours * watch.seconds * CORES * 1e6 / result["count"]
         self.results.setdefault(probe, {})[number] = result
@@ -161,6 +161,7 @@ def main():
     try:
         for number_of_round in range(1, ROUNDS + 1):
             note(f"round {number_of_round} of {ROUNDS}")
+            probes.new_round()
             for probe in order:
                 spent = time.monotonic() - start
                 if spent > LIMIT:
