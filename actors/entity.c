@@ -317,7 +317,10 @@ void ac_entity_resume(struct ac_entity *entity)
 {
 	entity->status = AC_READY;
 	count_memory(entity);
-	while (entity->waiting != NULL && entity->status == AC_READY && !entity->reload) {
+	/* Calls wait for a state that is read again; without leadership nobody reads it, and take
+	 * answers them. */
+	while (entity->waiting != NULL && entity->status == AC_READY &&
+		!(entity->reload && entity->shard->leading)) {
 		struct ac_call *call = entity->waiting;
 		entity->waiting = call->next;
 		if (entity->waiting == NULL) {

@@ -391,7 +391,9 @@ class Sufferer:
 		try:
 			code = self.daemon.process.wait(seconds)
 		except subprocess.TimeoutExpired:
-			return False
+			if "storage failed" not in self.daemon.tail(5):
+				return False
+			code = self.daemon.process.wait(10)  # on its way
 		if code != 70:
 			raise Found(f"ended with {code} instead of 70:\n{self.daemon.tail()}")
 		self.figures["fail_stops"] += 1
@@ -415,6 +417,10 @@ class Sufferer:
 			raise Found(f"clean stop ended with {code}:\n{self.daemon.tail()}")
 		if not verdict.good():
 			raise Found(verdict.explain())
+		with open(self.daemon.log, encoding="utf-8", errors="replace") as f:
+			forgotten = [line for line in f if "still under way" in line]
+		if forgotten:
+			raise Found(f"calls without an answer when the node stopped: {forgotten}")
 		figures = verdict.figures()
 		self.figures.update({k: figures[k] for k in ("commands_acked", "unknown_resolved",
 		                                             "violations", "planted", "planted_found")})

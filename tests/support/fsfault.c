@@ -206,7 +206,8 @@ EXPORT int fdatasync(int fd)
 EXPORT int sync_file_range(int fd, off64_t from, off64_t size, unsigned int flags)
 {
 	REAL(sync_file_range)
-	enum mode mode = judge(OP_SYNC, fd, NULL);
+	/* Without flags it asks whether the call exists; that cannot fail. */
+	enum mode mode = flags == 0 ? PASS : judge(OP_SYNC, fd, NULL);
 	return (int)answer(mode, prevents(mode) ? 0 : real(fd, from, size, flags));
 }
 
