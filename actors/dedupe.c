@@ -144,7 +144,7 @@ static void grow_order(struct ac_dedupe *dedupe)
 {
 	uint32_t size = dedupe->order == NULL ? 64 : (dedupe->order_mask + 1) * 2;
 	struct ac_recent *order = malloc(size * sizeof(*order));
-	RT_ASSERT(order != NULL);
+	RT_ASSERT(order != NULL && (dedupe->order != NULL || dedupe->order_count == 0));
 	for (uint32_t i = 0; i < dedupe->order_count; i++) {
 		order[i] = dedupe->order[(dedupe->order_head + i) & dedupe->order_mask];
 	}

@@ -100,8 +100,10 @@ static void add_event(struct ac_page *page, struct ac_host *host, const struct a
 	const uint8_t *bar = memchr(head->pid.data, '|', head->pid.size);
 	size_t type_size = bar == NULL ? head->pid.size : (size_t)(bar - head->pid.data);
 	struct rt_bytes type = rt_bytes_of(head->pid.data, type_size);
-	struct rt_bytes id = bar == NULL ? (struct rt_bytes){0}
-					 : rt_bytes_of(bar + 1, head->pid.size - type_size - 1);
+	struct rt_bytes id = {0};
+	if (bar != NULL) {
+		id = rt_bytes_of(bar + 1, head->pid.size - type_size - 1);
+	}
 	Troupe__StoredEvent out = TROUPE__STORED_EVENT__INIT;
 	struct pr_text text = {0};
 	struct rt_bytes payload =

@@ -93,6 +93,7 @@ rt_err ac_event_read(struct ac_host *host, const struct ac_type *type,
 	return RT_OK;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a state and its position */
 rt_err ac_replay(struct ac_host *host, const struct ac_type *type, void *state, uint64_t *seq,
 	uint64_t upto_seq, struct rt_bytes record, struct rt_errinfo *info)
 {

@@ -200,7 +200,7 @@ static rt_err check_file(const char *file, struct rt_errinfo *info)
 	}
 	struct stat st;
 	if (stat(file, &st) != 0) {
-		return rt_errinfo_set(info, RT_E_NOTFOUND, "module %s: %s", file, strerror(errno));
+		return rt_errinfo_set(info, RT_E_NOTFOUND, "module %s: %m", file);
 	}
 	if (!S_ISREG(st.st_mode) || (st.st_mode & S_IWOTH) != 0) {
 		return rt_errinfo_set(info, RT_E_INVAL,
@@ -220,7 +220,7 @@ rt_err ac_registry_load(struct ac_registry *registry, const char *file, struct r
 	}
 	char path[4096];
 	if (realpath(file, path) == NULL) {
-		return rt_errinfo_set(info, RT_E_NOTFOUND, "module %s: %s", file, strerror(errno));
+		return rt_errinfo_set(info, RT_E_NOTFOUND, "module %s: %m", file);
 	}
 	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (handle == NULL) {

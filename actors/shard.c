@@ -175,7 +175,7 @@ static void grow_pending(struct ac_shard *shard)
 {
 	uint32_t size = shard->pending == NULL ? 64 : (shard->pending_mask + 1) * 2;
 	struct ac_pending *ring = malloc(size * sizeof(*ring));
-	RT_ASSERT(ring != NULL);
+	RT_ASSERT(ring != NULL && (shard->pending != NULL || shard->pending_count == 0));
 	for (uint32_t i = 0; i < shard->pending_count; i++) {
 		ring[i] = shard->pending[(shard->pending_head + i) & shard->pending_mask];
 	}

@@ -78,9 +78,11 @@ static void no_destructor(void *state)
 }
 
 /* Dedupe rows older than the window go when a compaction meets them. */
+/* NOLINTBEGIN(readability-function-size,readability-non-const-parameter): RocksDB's type */
 static unsigned char dedupe_filter(void *state, int level, const char *key, size_t key_size,
 	const char *value, size_t value_size, char **new_value, size_t *new_size,
 	unsigned char *changed)
+/* NOLINTEND(readability-function-size,readability-non-const-parameter) */
 {
 	(void)level, (void)value, (void)value_size, (void)new_value, (void)new_size, (void)changed;
 	const struct ps_store *store = state;

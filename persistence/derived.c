@@ -110,6 +110,7 @@ static rt_err walk_rows(struct index_walk *walk, struct ps_iter *iter)
 	return RT_OK;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a range and where its rows go */
 rt_err ps_store_index(struct ps_store *store, uint32_t shard, struct rt_bytes pid,
 	uint64_t from_seq, size_t max, uint64_t **out_offsets, size_t *out_count,
 	struct rt_errinfo *info)
@@ -245,6 +246,7 @@ rt_err ps_store_dedupe(struct ps_store *store, uint32_t shard, struct rt_bytes i
 
 /* ---- tags ---- */
 
+/* NOLINTNEXTLINE(readability-function-size): a range and where its rows go */
 rt_err ps_store_tagged(struct ps_store *store, uint32_t shard, struct rt_bytes tag, uint64_t from,
 	uint64_t upto, struct ps_offsets *out, struct rt_errinfo *info)
 {

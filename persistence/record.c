@@ -61,6 +61,7 @@ static bool take_field(const uint8_t **at, const uint8_t *end, struct field *out
 	}
 	out->number = (uint32_t)(tag >> 3);
 	out->wire = (uint32_t)(tag & 7);
+	out->number_value = 0;
 	uint64_t size;
 	switch (out->wire) {
 	case WIRE_VARINT:

@@ -271,6 +271,7 @@ static rt_err gap(struct ps_store *store, uint32_t shard, uint64_t offset, struc
 		store->db_dir, shard, (unsigned long long)offset);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a range and its visitor */
 rt_err ps_store_read(struct ps_store *store, uint32_t shard, uint64_t from, uint64_t upto,
 	ps_visit_fn *visit, void *arg, struct rt_errinfo *info)
 {

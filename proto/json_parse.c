@@ -316,7 +316,7 @@ static enum pr_wire wire_of(ProtobufCType type)
 static bool take_bits(struct parse *parse, const ProtobufCFieldDescriptor *field,
 	const json_t *value, uint64_t *out)
 {
-	double real;
+	double real = 0;
 	switch (field->type) {
 	case PROTOBUF_C_TYPE_INT32:
 	case PROTOBUF_C_TYPE_SFIXED32:

@@ -272,7 +272,8 @@ void sh_feed_progressed(struct sh_feed *feed)
 {
 	if (atomic_load_explicit(&feed->waiting, memory_order_seq_cst) > 0 &&
 		!atomic_exchange_explicit(&feed->notified, true, memory_order_seq_cst)) {
-		feed->post.next = NULL; /* Ours: nobody else posts it before notified is false again. */
+		feed->post.next =
+			NULL; /* Ours: nobody else posts it before notified is false again. */
 		rt_worker_post_always(feed->host->worker, &feed->post);
 	}
 }

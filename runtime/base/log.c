@@ -8,7 +8,7 @@
 
 #include "runtime/base/clock.h"
 
-#define TEXT_MAX 1000u
+#define TEXT_MAX   1000u
 #define LINE_BYTES (TEXT_MAX * 4 + 160) /* every byte may become \xNN */
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};

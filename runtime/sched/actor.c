@@ -233,8 +233,10 @@ void rt_family_end(struct rt_worker *worker, struct rt_more *more)
 	while (more->first_child != NULL) {
 		struct rt_actor *actor = more->first_child;
 		actor->flags |= RT_ACTOR_ENDING;
+		RT_ASSERT(actor->more != NULL); /* it has a parent */
 		while (actor->more->first_child != NULL) {
 			actor = actor->more->first_child;
+			RT_ASSERT(actor->more != NULL);
 			actor->flags |= RT_ACTOR_ENDING;
 		}
 		if (actor->state == RT_ACTOR_RUNNING) {

@@ -11,6 +11,7 @@ static void push(struct rt_worker *worker, struct rt_post *post)
 		newest = post;
 		post = next;
 	}
+	RT_ASSERT(oldest != NULL);
 	struct rt_post *old = atomic_load_explicit(&worker->posts, memory_order_relaxed);
 	do {
 		oldest->next = old;

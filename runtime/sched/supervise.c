@@ -63,11 +63,10 @@ static void restart_now(struct rt_worker *worker, struct rt_actor *actor)
 	actor->state = RT_ACTOR_RUNNING; /* it may send to itself and stop itself */
 	rt_err err = start_again(actor);
 	actor->state = RT_ACTOR_WAITING;
-	if ((actor->flags & RT_ACTOR_STOP_ASKED) != 0) {
-		rt_actor_bury(worker, actor);
-	} else if (err == RT_OK) {
+	bool stop = (actor->flags & RT_ACTOR_STOP_ASKED) != 0;
+	if (!stop && err == RT_OK) {
 		rt_actor_ready(worker, actor);
-	} else if (!restart_later(worker, actor, START_AGAIN_MS)) {
+	} else if (stop || !restart_later(worker, actor, START_AGAIN_MS)) {
 		rt_actor_bury(worker, actor);
 	}
 }
