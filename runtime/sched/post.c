@@ -2,6 +2,7 @@
 
 static void push(struct rt_worker *worker, struct rt_post *post)
 {
+	RT_ASSERT(post != NULL);
 	/* The list is newest first, so a chain goes in backwards. */
 	struct rt_post *newest = NULL;
 	struct rt_post *oldest = post;

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/container.h"
 #include "runtime/base/log.h"
 #include "runtime/sched/more.h"
 
@@ -73,9 +74,7 @@ static void restart_now(struct rt_worker *worker, struct rt_actor *actor)
 
 static void on_backoff(struct rt_worker *worker, struct rt_timer *timer)
 {
-	struct rt_more *more =
-		(struct rt_more *)(void *)((char *)timer - offsetof(struct rt_more, backoff));
-	restart_now(worker, more->actor);
+	restart_now(worker, RT_CONTAINER(timer, struct rt_more, backoff)->actor);
 }
 
 /* Its mailbox keeps filling up to its cap meanwhile. */

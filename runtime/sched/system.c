@@ -7,7 +7,7 @@
 #define MAILBOX_CAP_DEFAULT 1024u
 #define POSTS_MAX_DEFAULT   65536u
 #define ACTORS_MAX          (1u << 24)
-#define STOP_WAIT_NS        UINT64_C(5000000000)
+#define STOP_WAIT_NS        UINT64_C(2000000000)
 #define STOP_LOOK_NS        UINT64_C(20000000)
 
 _Thread_local struct rt_worker *rt_worker_current;

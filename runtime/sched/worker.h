@@ -32,7 +32,7 @@ struct rt_system_options {
 RT_NODISCARD rt_err rt_system_new(
 	const struct rt_system_options *options, struct rt_system **out, struct rt_errinfo *info);
 RT_NODISCARD rt_err rt_system_start(struct rt_system *system, struct rt_errinfo *info);
-/* Waits until no worker has anything to run (5 s at most), then every worker stops its actors and
+/* Waits until no worker has anything to run (2 s at most), then every worker stops its actors and
  * leaves its loop, and is joined. Posts that come later run on the caller's thread, here or in
  * rt_system_free. Idempotent. Not on a worker. */
 void rt_system_stop(struct rt_system *system);
@@ -45,9 +45,9 @@ struct rt_post {
 	struct rt_post *next;
 	void (*run)(struct rt_worker *worker, struct rt_post *post);
 };
-RT_NODISCARD rt_err rt_worker_post(struct rt_worker *worker,
-	struct rt_post *post); /* any thread, bounded: one per node. RT_E_FULL, RT_E_CLOSED: the
-				  chain stays the caller's, in order */
+/* Any thread; each node counts for the limit. RT_E_FULL, RT_E_CLOSED (the worker has left): nothing
+ * is posted, the chain stays the caller's. */
+RT_NODISCARD rt_err rt_worker_post(struct rt_worker *worker, struct rt_post *post);
 void rt_worker_post_always(struct rt_worker *worker, struct rt_post *post); /* any thread */
 
 struct rt_system *rt_worker_system(struct rt_worker *worker);
