@@ -35,8 +35,8 @@ static rt_err get_batch(
 	const struct batch *batch, const uint64_t *offsets, size_t count, take_fn *take, void *arg)
 {
 	uint8_t keys[GET_BATCH][PS_KEY_LOG];
-	const char *list[GET_BATCH];
-	size_t sizes[GET_BATCH];
+	const char *list[GET_BATCH] = {NULL};
+	size_t sizes[GET_BATCH] = {0};
 	rocksdb_pinnableslice_t *values[GET_BATCH];
 	char *messages[GET_BATCH];
 	struct ps_store *store = batch->store;
