@@ -68,7 +68,7 @@ static inline struct rt_bytes world_record(
 {
 	char pid[32];
 	char id[64];
-	static uint8_t payload[100];
+	uint8_t payload[100] = {0};
 	struct ps_event_out list[8];
 	static const struct rt_bytes tags[2] = {
 		{(const uint8_t *)"even", 4}, {(const uint8_t *)"all", 3}};
