@@ -24,7 +24,7 @@ EVENTS = int(os.environ.get("COLD_EVENTS", "10"))
 TOUCH = int(os.environ.get("COLD_TOUCH", "1000000"))
 MEMORY = os.environ.get("COLD_MEMORY", "256M")
 # What bench/store --generate --type account makes: names, events and the balance they add up to.
-GENERATED = ["--prefix", "acc-", "--digits", "8", "--events", str(EVENTS), "--balance", "0"]
+GENERATED = ["--prefix", "acc-", "--digits", "8", "--events", str(EVENTS), "--balance", str((EVENTS - 1) * 100)]
 START_AIM_S, RESIDENT_AIM = 5.0, 300e6
 
 

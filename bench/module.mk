@@ -7,6 +7,10 @@ bench/floor_SRCS := bench/floor.c
 BENCHES += bench/actors
 bench/actors_SRCS := bench/actors.c
 
+# The event store alone, and stores in bulk.
+BENCHES += bench/store
+bench/store_SRCS := bench/store.c bench/store_write.c bench/store_read.c bench/store_generate.c
+
 # A node's callers: rpc for the table, touch for bench/cold.py. They need the client library.
 BENCHES += $(if $(wildcard proto/client/client.c),bench/rpc bench/touch)
 bench/rpc_SRCS := bench/rpc.c bench/rpc_transport.c

@@ -10,33 +10,44 @@ static const char *const family_names[PS_FAMILIES] = {
 
 /* What holds for the database and is repeated for each family. The info log only speaks when it is
  * fatal: this library is built with assertions and one of them is a full disk under its log. */
-#define COMMON_OPTIONS                                                                  \
-	"wal_recovery_mode=kTolerateCorruptedTailRecords;manual_wal_flush=true;"        \
-	"max_total_wal_size=268435456;bytes_per_sync=1048576;max_background_jobs=2;"    \
-	"info_log_level=FATAL_LEVEL;keep_log_file_num=2;max_open_files=-1;"             \
-	"allow_concurrent_memtable_write=false;avoid_flush_during_shutdown=true;"       \
-	"max_write_buffer_number=4;target_file_size_base=67108864;"                     \
-	"level_compaction_dynamic_level_bytes=true;max_bytes_for_level_base=268435456;" \
-	"sst_partitioner_factory={id=SstPartitionerFixedPrefixFactory;length=2;};"      \
-	"skip_stats_update_on_db_open=true;compression=kLZ4Compression;"                \
-	"bottommost_compression=kZSTD;"
+#define COMMON                                                                         \
+	"wal_recovery_mode=kTolerateCorruptedTailRecords;manual_wal_flush=true;"       \
+	"max_total_wal_size=268435456;bytes_per_sync=1048576;max_background_jobs=2;"   \
+	"info_log_level=FATAL_LEVEL;keep_log_file_num=2;max_open_files=-1;"            \
+	"allow_concurrent_memtable_write=false;avoid_flush_during_shutdown=true;"      \
+	"max_write_buffer_number=4;target_file_size_base=67108864;"                    \
+	"level_compaction_dynamic_level_bytes=true;skip_stats_update_on_db_open=true;" \
+	"compression=kZSTD;"
+/* Whole shards lie in files of their own: their older files move down a level as they are, since
+ * new offsets never mix with old ones, and a shard can be dropped by the file. One compression on
+ * all levels, as another one would make that move a rewrite. */
+#define BY_SHARD "sst_partitioner_factory={id=SstPartitionerFixedPrefixFactory;length=2;};"
 
 static const char *const family_options[PS_FAMILIES] = {
-	[PS_DEFAULT] = COMMON_OPTIONS "write_buffer_size=1048576",
-	[PS_LOG] = COMMON_OPTIONS "write_buffer_size=134217728;"
-				  "memtable_insert_with_hint_prefix_extractor=fixed:2",
-	[PS_INDEX] = COMMON_OPTIONS "write_buffer_size=67108864",
-	[PS_DEDUPE] = COMMON_OPTIONS "write_buffer_size=4194304",
-	[PS_TAGS] = COMMON_OPTIONS "write_buffer_size=4194304",
-	[PS_SNAPSHOTS] = COMMON_OPTIONS
+	[PS_DEFAULT] = COMMON "write_buffer_size=1048576",
+	[PS_LOG] = COMMON BY_SHARD
+	"write_buffer_size=134217728;memtable_insert_with_hint_prefix_extractor=fixed:2;"
+	"level0_file_num_compaction_trigger=8;level0_slowdown_writes_trigger=24;"
+	"level0_stop_writes_trigger=40;max_bytes_for_level_base=67108864;"
+	"optimize_filters_for_hits=true",
+	[PS_INDEX] =
+		COMMON BY_SHARD "write_buffer_size=67108864;max_bytes_for_level_base=268435456",
+	/* A small file per chunk: merged by age, since levels would rewrite all for each few. */
+	[PS_DEDUPE] = COMMON "write_buffer_size=4194304;compaction_style=kCompactionStyleUniversal;"
+			     "level0_file_num_compaction_trigger=16;"
+			     "level0_slowdown_writes_trigger=40;level0_stop_writes_trigger=64",
+	[PS_TAGS] = COMMON "write_buffer_size=4194304;compaction_style=kCompactionStyleUniversal;"
+			   "level0_file_num_compaction_trigger=16;"
+			   "level0_slowdown_writes_trigger=40;level0_stop_writes_trigger=64",
+	[PS_SNAPSHOTS] = COMMON BY_SHARD
 	"write_buffer_size=33554432;enable_blob_files=true;min_blob_size=4096;"
 	"blob_compression_type=kLZ4Compression;enable_blob_garbage_collection=true",
-	[PS_META] = COMMON_OPTIONS "write_buffer_size=4194304",
+	[PS_META] = COMMON "write_buffer_size=4194304",
 };
 
 static const size_t block_bytes[PS_FAMILIES] = {
 	[PS_DEFAULT] = 4096,
-	[PS_LOG] = 16384,
+	[PS_LOG] = 8192,
 	[PS_INDEX] = 8192,
 	[PS_DEDUPE] = 8192,
 	[PS_TAGS] = 8192,
@@ -162,13 +173,17 @@ static rocksdb_block_based_table_options_t *table_options(
 {
 	rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
 	rocksdb_block_based_options_set_block_cache(table, store->cache);
-	rocksdb_block_based_options_set_block_size(table, block_bytes[family]);
+	rocksdb_block_based_options_set_block_size(table, family == PS_LOG && getenv("PSB")
+								  ? (size_t)atoi(getenv("PSB"))
+								  : block_bytes[family]);
 	rocksdb_block_based_options_set_format_version(table, 5);
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
 	rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(table, 1);
 	if (family == PS_INDEX || family == PS_SNAPSHOTS || family == PS_DEDUPE) {
 		set_filter(table, false);
+	} else if (family == PS_LOG) {
+		set_filter(table, true); /* not on the last level: there most keys are */
 	}
 	return table;
 }
@@ -179,7 +194,11 @@ static rocksdb_options_t *family_option(
 	rocksdb_options_t *base = rocksdb_options_create();
 	rocksdb_options_t *options = rocksdb_options_create();
 	char *message = NULL;
-	rocksdb_get_options_from_string(base, family_options[family], options, &message);
+	char ex[2000];
+	char nm[20];
+	snprintf(nm, 20, "PSO%d", (int)family);
+	snprintf(ex, sizeof(ex), "%s;%s", family_options[family], getenv(nm) ? getenv(nm) : "");
+	rocksdb_get_options_from_string(base, ex, options, &message);
 	rocksdb_options_destroy(base);
 	if (message != NULL) {
 		(void)ps_db_error(message, info, "options");
