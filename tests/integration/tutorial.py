@@ -91,7 +91,7 @@ class Shell:
 
     def run(self, command):
         """(exit code, lines)"""
-        self.process.stdin.write("%s\necho \"%s$?\"\n" % (command, MARK))
+        self.process.stdin.write("%s\ncode=$?; echo \"%s$code\"; (exit $code)\n" % (command, MARK))
         self.process.stdin.flush()
         lines = []
         for line in self.process.stdout:
@@ -149,8 +149,10 @@ class Tutorial(unittest.TestCase):
                 files[name] = content
             elif language == "console":
                 for command, expected in steps(content):
-                    _, lines = shell.run(command)
+                    code, lines = shell.run(command)
                     count += 1
+                    if not expected and "2> /dev/null" not in command:
+                        self.assertEqual(code, 0, "$ %s\n%s" % (command, "\n".join(lines)))
                     self.compare(command, expected, lines)
         self.assertGreater(count, 5)
         self.assertTrue(files)
