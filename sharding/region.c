@@ -296,6 +296,7 @@ void sh_region_start(struct sh_region *region, void (*done)(void *arg), void *ar
 	region->started = done;
 	region->started_arg = arg;
 	region->starting = region->member_count;
+	host->read_only = ps_store_space_low(host->store);
 	rt_timer_start(host->worker, &region->tick, TICK_MS);
 	if (region->member_count == 0) {
 		done(arg);

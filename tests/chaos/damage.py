@@ -391,7 +391,7 @@ class Sufferer:
 		try:
 			code = self.daemon.process.wait(seconds)
 		except subprocess.TimeoutExpired:
-			if "storage failed" not in self.daemon.tail(5):
+			if "storage failed" not in self.daemon.tail(3):
 				return False
 			code = self.daemon.process.wait(10)  # on its way
 		if code != 70:
@@ -399,17 +399,41 @@ class Sufferer:
 		self.figures["fail_stops"] += 1
 		return True
 
+	def refuses(self, left, seconds=6):
+		"""New commands are refused within some seconds; what still fits may be taken until then."""
+		end = time.monotonic() + seconds
+		while True:
+			before = self.load.count()
+			time.sleep(.3)
+			if self.load.count() == before:
+				return
+			if time.monotonic() > end:
+				raise Found(f"takes commands {seconds} s after the disk had {left >> 20} MiB left")
+
+	def wait_refused(self, seconds):
+		"""A start on a full disk may fail in its own way; it has a second for that."""
+		try:
+			if self.daemon.process.wait(seconds) < 0:
+				raise Found(f"crashed on a full disk:\n{self.daemon.tail()}")
+		except subprocess.TimeoutExpired:
+			pass
+
 	def recovers(self, seconds=30):
-		"""Service is back: commands are answered. Starts the node when it has stopped."""
+		"""Service is back: commands are answered. Starts the node as often as it stops itself."""
 		begin = time.monotonic()
-		if not self.daemon.running():
-			self.daemon.start()
-			self.daemon.wait_ready()
-		rig.wait_for_answers(self.load, self.daemon, 100, seconds)
+		goal = self.load.count() + 100
+		while self.load.count() < goal:
+			if not self.daemon.running() or self.wait_end_or(.01):
+				self.daemon.start()
+				self.daemon.wait_ready()
+			elif time.monotonic() > begin + seconds:
+				raise Found(f"no service {seconds} s after the fault was over:\n"
+				            f"{self.daemon.tail()}")
 		slow = round(time.monotonic() - begin, 1)
 		self.figures["slowest_return_s"] = max(self.figures["slowest_return_s"], slow)
 
 	def verdict(self):
+		rig.wait_for_material(self.load, self.daemon)
 		self.load.finish()
 		verdict = rig.Verdict(self.load, self.daemon.port, self.seed)
 		code = self.daemon.terminate()
@@ -467,11 +491,8 @@ def fill_and_free(sufferer, disk, left):
 	if stopped and left == 0:
 		# A supervisor starts it again on the full disk: it may refuse, but not lose anything.
 		sufferer.daemon.start()
-		sufferer.wait_end_or(1.0)
-	before = sufferer.load.count()
-	time.sleep(.3)
-	if sufferer.load.count() == before:
-		sufferer.figures["fillings_that_stopped_service"] += 1
+		sufferer.wait_refused(1.0)
+	sufferer.refuses(left)
 	os.unlink(ballast)
 	sufferer.recovers()
 

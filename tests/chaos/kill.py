@@ -96,6 +96,7 @@ def main():
 			run = rig.make_load(scratch, daemon.port, seed, rate=got.rate, clients=got.clients)
 			run.start()
 			figures = Killer(run, daemon, rnd, got.longest).rounds(got.rounds)
+			rig.wait_for_material(run, daemon)
 			run.finish()
 			took = time.monotonic() - begin
 			verdict = rig.Verdict(run, daemon.port, seed)

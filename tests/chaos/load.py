@@ -172,7 +172,8 @@ class Client:
 		return True
 
 	def settled(self, op):
-		self.acked[self.number] += 1
+		if not op.repeat:  # a repeat is answered by a node that takes nothing new
+			self.acked[self.number] += 1
 		self.old.append(op)
 		self.answered += 1
 		if len(self.ancient) < 200:

@@ -174,6 +174,7 @@ def honest(got, scratch, disk, rnd, seed):
 		cutter = Cutter(run, daemon, disk, rnd, got.ways.split(","))
 		while cutter.figures["cuts"] < got.rounds:
 			cutter.one()
+		rig.wait_for_material(run, daemon)
 		run.finish()
 		verdict = rig.Verdict(run, daemon.port, seed)
 	finally:

@@ -216,6 +216,11 @@ def wait_for_answers(run, daemon, count, seconds=60):
 		time.sleep(.005)
 
 
+def wait_for_material(run, daemon, least=1500):
+	"""Until the history is long enough to plant every kind of fault in it."""
+	wait_for_answers(run, daemon, max(0, least - run.count()))
+
+
 def make_load(scratch, port, seed, **more):
 	folder = os.path.join(scratch.path, "history")
 	os.makedirs(folder, exist_ok=True)
