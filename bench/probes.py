@@ -178,16 +178,20 @@ class Probes:
     # ---- storage: one program, one run a round; each figure is a line of its own ----
     def _store(self, rest):
         if self._store_lines is None:
-            self._store_lines = {}  # A run that fails is not tried again for the other figures.
-            folder = os.path.join(self.folder, "store")
-            os.makedirs(folder)
             try:
-                with Watch() as watch:
-                    lines = json_lines([f"{BUILD}/bench/store", "--dir", folder], timeout=180)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            self._store_lines = {line["bench"]: dict(line, others=watch.others, load=watch.load)
-                                 for line in lines}
-        if f"store.{rest}" not in self._store_lines:
-            raise RuntimeError("bench/store did not finish" if not self._store_lines else "no such line")
+                self._store_lines = self._run_store()
+            except (Absent, OSError, RuntimeError, subprocess.SubprocessError) as error:
+                self._store_lines = error  # Not tried again for the other figures.
+        if isinstance(self._store_lines, Exception):
+            raise self._store_lines
         return self._store_lines[f"store.{rest}"]
+
+    def _run_store(self):
+        folder = os.path.join(self.folder, "store")
+        os.makedirs(folder)
+        try:
+            with Watch() as watch:
+                lines = json_lines([f"{BUILD}/bench/store", "--dir", folder], timeout=180)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return {line["bench"]: dict(line, others=watch.others, load=watch.load) for line in lines}

@@ -42,7 +42,7 @@ class Runs:
                 return
             except (OSError, RuntimeError, ValueError, IndexError, KeyError,
                     subprocess.SubprocessError) as error:
-                self.problems[probe] = f"{probe}: {error}"
+                self.problems[probe] = f"{probe.split('.')[0]}: {error}"
                 return
         result = {"others": watch.others, "load": watch.load, "took": watch.seconds, **result}
         if result.get("count"):  # Of everything that worked for this figure: server, client, driver.
