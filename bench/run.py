@@ -49,7 +49,7 @@ class Runs:
             result["cpu_us"] = watch.ours * watch.seconds * CORES * 1e6 / result["count"]
         self.results.setdefault(probe, {})[number] = result
         note(f"  {probe:24} {result.get('value', 0):>14,.2f} {result.get('unit', ''):12}"
-             f" others {watch.others:4.0%}  load {watch.load:.1f}")
+             f" others {result['others']:4.0%}  load {result['load']:.1f}")
 
     def series(self, figure):
         """{round: value} of one figure, or of the sum of several."""
