@@ -19,3 +19,18 @@ cmd/trouped/trouped_SRCS := $(cmd_LISTENER_SRCS) \
 	cmd/trouped/screen.c
 # Modules resolve troupe_* and protobuf_c_* in the program that loads them.
 cmd/trouped/trouped_LDFLAGS := -rdynamic
+
+# It needs the client library: built from the moment that is there.
+ifneq ($(wildcard proto/client/client.c),)
+PROGRAMS += cmd/troupe/troupe
+endif
+cmd/troupe/troupe_SRCS := \
+	cmd/nearest.c \
+	cmd/troupe/bench.c \
+	cmd/troupe/client.c \
+	cmd/troupe/main.c \
+	cmd/troupe/node.c \
+	cmd/troupe/options.c \
+	cmd/troupe/read.c \
+	cmd/troupe/send.c \
+	cmd/troupe/verify.c
