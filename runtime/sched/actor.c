@@ -111,7 +111,7 @@ static rt_err call_started(struct rt_worker *worker, struct rt_actor *actor, voi
 rt_err rt_spawn_below(struct rt_worker *worker, const struct rt_behaviour *behaviour, void *arg,
 	struct rt_more *parent, struct rt_ref *out)
 {
-	RT_DASSERT(rt_worker_current == worker || rt_worker_current == NULL);
+	RT_DASSERT(rt_is_owner(worker));
 	struct rt_actor *actor = cell_take(worker);
 	if (actor == NULL) {
 		return RT_E_NOMEM;
@@ -273,6 +273,7 @@ void rt_actor_bury_all(struct rt_worker *worker)
 
 rt_err rt_stop(struct rt_worker *worker, struct rt_ref ref)
 {
+	RT_DASSERT(rt_is_owner(worker));
 	if (rt_ref_worker(ref) != worker->index) {
 		struct rt_envelope *env = rt_envelope_new(worker, RT_MSG_STOP);
 		if (env == NULL) {

@@ -19,19 +19,21 @@
 #include "runtime/sched/stats.h"
 #include "runtime/sched/worker.h"
 
-#define RT_SLAB_CELLS   1024u
-#define RT_CELL_STATE   64u
-#define RT_NO_INDEX     UINT32_MAX
-#define RT_QUANTUM      8u  /* messages per turn: a neighbour waits 8 us, throughput is the same */
-#define RT_ROUND_TURNS  32u /* turns before the worker publishes and looks around */
-#define RT_ROUND_POSTS  256u
-#define RT_LANE_BATCH   64u    /* unpublished envelopes to one worker */
-#define RT_QUEUED_MAX   2048u  /* lanes are drained below this: intake must not outrun handling */
-#define RT_HEADROOM     4096u  /* lanes over a mailbox's cap: local floods do not starve others */
-#define RT_REFUSALS_MAX 32768u /* unread ones of one sender, or its mailbox cap */
-#define RT_SLICE_NS     50000u
-#define RT_INDEX_BITS   24u
-#define RT_INDEX_MASK   ((1u << RT_INDEX_BITS) - 1)
+#define RT_SLAB_CELLS    1024u
+#define RT_CELL_STATE    64u
+#define RT_NO_INDEX      UINT32_MAX
+#define RT_QUANTUM       8u  /* messages per turn: a neighbour waits 8 us, throughput is the same */
+#define RT_ROUND_TURNS   32u /* turns before the worker publishes and looks around */
+#define RT_ROUND_POSTS   256u
+#define RT_LANE_BATCH    64u    /* unpublished envelopes to one worker */
+#define RT_QUEUED_MAX    2048u  /* lanes are drained below this: intake must not outrun handling */
+#define RT_HEADROOM      4096u  /* lanes over a mailbox's cap: local floods do not starve others */
+#define RT_REFUSALS_MAX  32768u /* unread ones of one sender, or its mailbox cap */
+#define RT_SLICE_NS      50000u
+#define RT_SHORT_PARK_NS 200000u
+#define RT_SPIN_STRETCH  8u
+#define RT_INDEX_BITS    24u
+#define RT_INDEX_MASK    ((1u << RT_INDEX_BITS) - 1)
 
 /* Messages the runtime sends itself; handled when they are delivered. */
 enum {
@@ -139,6 +141,7 @@ struct rt_worker {
 	struct rt_out out[RT_WORKERS_MAX];
 	struct rt_in in[RT_WORKERS_MAX];
 	uint64_t waits;
+	uint64_t parked_at_ns, spin_ns;
 	struct rt_worker_stats stats; /* the counts, not the `now` part */
 	struct rt_dead_letter dead_letters[RT_DEAD_VISIBLE];
 	uint64_t dead_next;
@@ -262,6 +265,12 @@ static inline struct rt_actor *rt_actor_resolve(const struct rt_worker *worker, 
 	}
 	struct rt_actor *actor = &worker->slabs[index / RT_SLAB_CELLS][index % RT_SLAB_CELLS];
 	return actor->generation == (uint32_t)(ref.bits >> 32) ? actor : NULL;
+}
+
+/* On its thread, or nobody runs it and the caller is no worker either (set-up, tests). */
+static inline bool rt_is_owner(const struct rt_worker *worker)
+{
+	return rt_worker_current == worker || (rt_worker_current == NULL && !worker->threaded);
 }
 
 static inline void rt_run_push(struct rt_worker *worker, struct rt_actor *actor)

@@ -85,7 +85,7 @@ struct rt_envelope {
 
 _Static_assert(sizeof(struct rt_envelope) == 64, "one cache line");
 
-/* An empty request of this type from the worker's pool; body not zeroed. NULL: out of memory. */
+/* An empty request of this type from the worker's pool, zeroed. NULL: out of memory. */
 RT_NODISCARD struct rt_envelope *rt_envelope_new(struct rt_worker *worker, uint32_t type);
 /* Drops the payload and gives the envelope back. */
 void rt_envelope_free(struct rt_worker *worker, struct rt_envelope *env);

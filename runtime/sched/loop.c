@@ -37,10 +37,27 @@ static void arm_wakeup(struct rt_worker *worker)
 
 static void on_idle(uv_idle_t *handle);
 
+/* When the other worker answers just after the spin was over, both park for every message and a
+ * message takes as long as two wake-ups, for good. Who was woken so soon by a worker spins longer
+ * next time. */
+static void adapt_spin(struct rt_worker *worker)
+{
+	uint64_t least_ns = (uint64_t)worker->system->options.spin_us * 1000;
+	uint64_t called = atomic_load_explicit(&worker->call, memory_order_relaxed);
+	bool by_worker = (called & ~(RT_CALL_POST | RT_CALL_PARKED)) != 0;
+	uint64_t parked_ns = uv_hrtime() - worker->parked_at_ns;
+	if (!by_worker || parked_ns > RT_SHORT_PARK_NS) {
+		worker->spin_ns = least_ns;
+	} else if (worker->spin_ns < least_ns * RT_SPIN_STRETCH) {
+		worker->spin_ns *= 2;
+	}
+}
+
 static void unpark(struct rt_worker *worker)
 {
 	if (worker->parked) {
 		worker->parked = false;
+		adapt_spin(worker);
 		rt_call_unpark(&worker->call);
 		(void)uv_idle_start(&worker->idle, on_idle);
 	}
@@ -64,6 +81,7 @@ static void park(struct rt_worker *worker)
 		return;
 	}
 	worker->parked = true;
+	worker->parked_at_ns = uv_hrtime();
 	worker->stats.parks++;
 	(void)uv_idle_stop(&worker->idle);
 	struct rt_system *system = worker->system;
@@ -81,15 +99,20 @@ static bool look_around(struct rt_worker *worker)
 	if (spin_us == RT_SPIN_NONE) {
 		return false;
 	}
-	uint64_t end = uv_hrtime() + (uint64_t)spin_us * 1000;
+	uint64_t begin = uv_hrtime();
+	uint64_t spent = 0;
 	do {
+		if (spent > (uint64_t)spin_us * 1000) {
+			(void)sched_yield(); /* the one waited for may need this core */
+		}
 		for (int i = 0; i < 8; i++) {
 			relax();
 		}
 		if (atomic_load_explicit(&worker->call, memory_order_relaxed) != 0) {
 			return true;
 		}
-	} while (uv_hrtime() < end);
+		spent = uv_hrtime() - begin;
+	} while (spent < worker->spin_ns);
 	return false;
 }
 

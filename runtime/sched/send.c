@@ -47,7 +47,7 @@ void rt_envelope_pool_done(struct rt_worker *worker)
 
 struct rt_envelope *rt_envelope_new(struct rt_worker *worker, uint32_t type)
 {
-	RT_DASSERT(rt_worker_current == worker || rt_worker_current == NULL);
+	RT_DASSERT(rt_is_owner(worker));
 	struct rt_envelope *env = pool_take(worker);
 	if (env != NULL) {
 		env->from = RT_REF_NONE;
@@ -56,6 +56,7 @@ struct rt_envelope *rt_envelope_new(struct rt_worker *worker, uint32_t type)
 		env->size = 0;
 		env->lane = RT_REQUEST;
 		env->flags = 0;
+		memset(&env->body, 0, sizeof(env->body));
 	}
 	return env;
 }
@@ -200,7 +201,7 @@ static rt_err send_away(struct rt_worker *worker, struct rt_envelope *env)
 
 rt_err rt_send(struct rt_worker *worker, struct rt_envelope *env)
 {
-	RT_DASSERT(rt_worker_current == worker || rt_worker_current == NULL);
+	RT_DASSERT(rt_is_owner(worker));
 	if (rt_ref_worker(env->to) != worker->index) {
 		return send_away(worker, env);
 	}

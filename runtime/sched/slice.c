@@ -57,7 +57,9 @@ static enum rt_turn run_message(struct rt_worker *worker, struct rt_actor *actor
 	worker->queued--;
 	worker->current = env;
 	if (__builtin_expect(worker->chaos != NULL, 0)) {
-		uint64_t what = env->to.bits ^ rt_hash_mix(env->type) ^ env->body.words[0];
+		/* Where a payload lies in memory is chance. */
+		uint64_t word = (env->flags & RT_ENV_OUT) != 0 ? 0 : env->body.words[0];
+		uint64_t what = env->to.bits ^ rt_hash_mix(env->type) ^ word;
 		worker->trace = rt_hash_mix(worker->trace ^ what);
 	}
 	enum rt_turn turn = __builtin_expect(env->lane == RT_REQUEST, 1)

@@ -73,6 +73,7 @@ static rt_err build_worker(struct rt_system *system, uint32_t index)
 	worker->system = system;
 	worker->index = index;
 	worker->timer_armed_ms = UINT64_MAX;
+	worker->spin_ns = (uint64_t)system->options.spin_us * 1000;
 	worker->actors_max = system->options.actors_max;
 	uint32_t slabs = (worker->actors_max + RT_SLAB_CELLS - 1) / RT_SLAB_CELLS;
 	worker->slabs = calloc(slabs, sizeof(*worker->slabs));

@@ -89,6 +89,7 @@ void rt_timer_init(struct rt_timer *timer, void (*fire)(struct rt_worker *, stru
 
 void rt_timer_stop(struct rt_worker *worker, struct rt_timer *timer)
 {
+	RT_DASSERT(rt_is_owner(worker));
 	if (timer->place == IDLE) {
 		return;
 	}

@@ -900,6 +900,44 @@ static void alarms_end_with_a_restart_and_with_the_actor(void **state)
 	end();
 }
 
+/* ---- fairness ---- */
+
+static enum rt_turn hot_turn(struct rt_actor *self, struct rt_envelope *env)
+{
+	if (env->type == QUIET) {
+		the.at_ms = (uint64_t)the.count; /* how much of the other went before */
+		return RT_DONE;
+	}
+	the.count++;
+	/* Never empty: it sends itself what it has handled. */
+	uint64_t again = env->body.words[0] - 1;
+	if (again > 0) {
+		assert_err(rt_tell(self, rt_actor_ref(self), ADD, &again, sizeof(again)), RT_OK);
+	}
+	return RT_DONE;
+}
+
+static const struct rt_behaviour hot = {.name = "hot", .turn = hot_turn};
+
+static void a_hot_actor_delays_its_neighbour_by_one_turn(void **state)
+{
+	(void)state;
+	FOR_SEEDS(seed)
+	{
+		begin(seed, 0);
+		struct rt_ref h = spawn(0, &hot, NULL);
+		struct rt_ref neighbour = spawn(0, &hot, NULL);
+		for (int i = 0; i < 500; i++) {
+			tell(h, ADD, 20);
+		}
+		tell(neighbour, QUIET, 0);
+		run();
+		assert_int_equal(the.count, 10000);
+		assert_in_range(the.at_ms, 1, 8);
+		end();
+	}
+}
+
 /* ---- spawning elsewhere ---- */
 
 static enum rt_turn on_spawned(struct rt_actor *self, struct rt_envelope *env, void *arg)
@@ -970,6 +1008,7 @@ int main(void)
 		cmocka_unit_test(alarms_ring_in_time_unless_cancelled),
 		cmocka_unit_test(cancel_wins_over_an_alarm_in_the_mailbox),
 		cmocka_unit_test(alarms_end_with_a_restart_and_with_the_actor),
+		cmocka_unit_test(a_hot_actor_delays_its_neighbour_by_one_turn),
 		cmocka_unit_test(spawns_and_stops_on_other_workers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
