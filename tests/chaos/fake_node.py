@@ -116,6 +116,8 @@ class Node:
 			page = self.log[at:at + 1000]
 			return w.answer(n, w.OK, payload=b"".join(map(self.stored, page))
 			                + w.chunk(2, str(at + len(page))))
+		if kind == w.STATUS:
+			return w.answer(n, w.OK, payload=b'{"workers":[]}')
 		return w.answer(n, w.OK)
 
 	def batch(self, message):

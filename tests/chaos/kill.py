@@ -4,10 +4,11 @@
     kill.py [--rounds 100] [--seed N] [--rate 3000] [--clients 16]
 
 One node, 16 client processes that repeat with the same command id until they are answered. Every
-round lets the node answer for a random while, kills it, and starts it on the same data. One kill in
-four comes from inside, right before or right after a random sync; one in six is followed by another
-while the node recovers; now and then it is stopped cleanly instead. At the end all streams are read
-and compared with the clients' histories (history.py).
+round lets the node answer for a random while, kills it, and starts it on the same data, often with
+other settings (workers, memory, passivation, snapshots). One kill in four comes from inside, right
+before or right after a random sync; one in six is followed by another while the node recovers; now
+and then it is stopped cleanly instead. At the end all streams are read and compared with the
+clients' histories (history.py).
 """
 import argparse
 import os
@@ -18,18 +19,31 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import rig
+import wire as w
 
 
 class Killer:
 	def __init__(self, run, daemon, rnd, longest):
 		self.run, self.daemon, self.rnd, self.longest = run, daemon, rnd, longest
 		self.figures = dict.fromkeys(("kills", "kills_at_a_sync", "kills_in_recovery",
-		                              "clean_stops"), 0)
+		                              "clean_stops", "recoveries", "passivated",
+		                              "snapshots"), 0)
 		self.slowest = 0.0
 
-	def start(self, env=None):
-		self.daemon.start(env)
+	def start(self):
+		self.daemon.args = rig.settings(self.rnd)
+		self.daemon.start()
 		self.slowest = max(self.slowest, self.daemon.wait_ready())
+
+	def look(self):
+		"""What the node did since its start, in the node's own words."""
+		link = w.connect(self.daemon.port)
+		try:
+			for worker in w.read_status(link)["workers"]:
+				for name in ("recoveries", "passivated", "snapshots"):
+					self.figures[name] += worker[name]
+		finally:
+			link.close()
 
 	def stop(self):
 		code = self.daemon.terminate()
@@ -40,6 +54,7 @@ class Killer:
 	def kill_at_sync(self):
 		"""Starts it again with orders to die at a random sync, and waits for that."""
 		self.daemon.kill9()
+		self.daemon.args = rig.settings(self.rnd)
 		fault = self.rnd.choice(("sync:kill", "sync:killed"))
 		self.daemon.start(rig.faulty(f"{fault}:{self.rnd.randrange(1, 300)}"))
 		try:
@@ -52,7 +67,10 @@ class Killer:
 	def round(self):
 		"""A node that answers is made to go and comes back."""
 		rig.wait_for_answers(self.run, self.daemon, 20 + self.rnd.randrange(200))
-		time.sleep(self.rnd.random() ** 2 * self.longest)
+		# Now and then long enough for the indexer and for entities to fall asleep.
+		longest = self.longest * (6 if self.rnd.random() < .1 else 1)
+		time.sleep(self.rnd.random() ** 2 * longest)
+		self.look()
 		x = self.rnd.random()
 		if x < 1 / 16:
 			self.stop()
@@ -80,6 +98,7 @@ def main():
 	args.add_argument("--seed", type=int)
 	args.add_argument("--rate", type=int, default=3000, help="operations per second, all clients")
 	args.add_argument("--clients", type=int, default=16)
+	args.add_argument("--entities", type=int, default=64, help="shared by all clients")
 	args.add_argument("--longest", type=float, default=1.0, help="seconds a round may take at most")
 	args.add_argument("--keep", action="store_true", help="keep data and histories")
 	got = args.parse_args()
@@ -93,7 +112,8 @@ def main():
 		daemon.start()
 		try:
 			daemon.wait_ready()
-			run = rig.make_load(scratch, daemon.port, seed, rate=got.rate, clients=got.clients)
+			run = rig.make_load(scratch, daemon.port, seed, rate=got.rate, clients=got.clients,
+			                    shared=got.entities)
 			run.start()
 			figures = Killer(run, daemon, rnd, got.longest).rounds(got.rounds)
 			rig.wait_for_material(run, daemon)

@@ -108,6 +108,17 @@ class Daemon:
 			return "".join(f.readlines()[-lines:])
 
 
+def settings(rnd):
+	"""Arguments of one start: mostly as a user has them, else squeezed so that entities sleep and
+	wake all the time, snapshots are many or few, and shards move between workers."""
+	if rnd.random() < .4:
+		return []
+	return ["--workers", str(rnd.choice((1, 2, 3))),
+	        "--memory", rnd.choice(("64K", "1M", "256M")),
+	        "--passivate", str(rnd.choice((1, 1, 120))),
+	        "--snapshot-every", str(rnd.choice((1, 3, 20, 1000)))]
+
+
 class Scratch:
 	"""A folder that is gone afterwards, unless something was found."""
 

@@ -3,6 +3,7 @@ the messages of proto/troupe.proto and actors/account/account.proto, written by 
 directions, because fake_node.py speaks it too.
 """
 import collections
+import json
 import os
 import socket
 import struct
@@ -282,3 +283,8 @@ def read_feed(link):
 def read_balance(link, entity):
 	got = ask_one(link, call(1, QUERY, "account", entity, "Balance"))
 	return got.seq, balance_of(got.payload)
+
+
+def read_status(link):
+	"""The node's own numbers."""
+	return json.loads(ask_one(link, call(1, STATUS)).payload)
