@@ -1,6 +1,9 @@
 # proto: the wire, its guard, JSON by descriptor, the client library.
 proto_PREFIX := pr|troupe
 proto_SRCS := \
+	proto/client/blocking.c \
+	proto/client/client.c \
+	proto/client/pending.c \
 	proto/guard.c \
 	proto/json_parse.c \
 	proto/json_print.c \

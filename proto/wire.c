@@ -171,7 +171,7 @@ static uint8_t *bytes_put(uint8_t *at, unsigned number, struct rt_bytes bytes)
 	return at + bytes.size;
 }
 
-static size_t call_body(const struct pr_call *call)
+size_t pr_call_body_size(const struct pr_call *call)
 {
 	return number_size(call->call_id) + bytes_size(call->type) + bytes_size(call->id) +
 	       bytes_size(call->name) + bytes_size(call->payload) + bytes_size(call->command_id) +
@@ -190,14 +190,19 @@ static size_t answer_body(const struct pr_answer *answer)
 
 size_t pr_call_size(const struct pr_call *call)
 {
-	size_t body = call_body(call);
+	size_t body = pr_call_body_size(call);
 	return 1 + pr_varint_size(body) + body;
 }
 
 uint8_t *pr_call_put(uint8_t *at, const struct pr_call *call)
 {
 	*at++ = 1 << 3 | PR_WIRE_BYTES;
-	at = pr_varint_put(at, call_body(call));
+	at = pr_varint_put(at, pr_call_body_size(call));
+	return pr_call_body_put(at, call);
+}
+
+uint8_t *pr_call_body_put(uint8_t *at, const struct pr_call *call)
+{
 	at = number_put(at, 1, call->call_id);
 	at = bytes_put(at, 2, call->type);
 	at = bytes_put(at, 3, call->id);

@@ -48,6 +48,9 @@ uint8_t *pr_answer_put(uint8_t *at, const struct pr_answer *answer);
 int pr_answers_next(struct rt_bytes *cursor, struct pr_answer *out); /* as pr_batch_next */
 size_t pr_call_size(const struct pr_call *call);
 uint8_t *pr_call_put(uint8_t *at, const struct pr_call *call);
+/* Without the tag and length in front, for a sender that adds fields of its own at either end. */
+size_t pr_call_body_size(const struct pr_call *call);
+uint8_t *pr_call_body_put(uint8_t *at, const struct pr_call *call);
 
 /* Varints for other hand-written codecs (record.c). */
 static inline size_t pr_varint_size(uint64_t value)

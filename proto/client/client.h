@@ -5,11 +5,15 @@
  * Calls queue while at most two messages are in flight; whatever queued meanwhile goes into the
  * next message (up to 128 calls), so there is no linger time. A call that ends with "busy",
  * "unavailable", "unknown" or a lost connection is sent again with the same command id until its
- * deadline.
+ * deadline. Reads that may wait for events (TROUPE_EVENTS, TROUPE_FEED) travel alone, up to eight
+ * at a time, so that they hold up nobody.
  *
- * Threads: any thread may call; callbacks run on the library's threads and must not block.
+ * Threads: any thread may call; callbacks run on the library's threads, may submit and must not
+ *          block: no troupe_client_call and no troupe_client_close from inside one.
  * Memory:  the call is copied at submit; an answer and all it points to is borrowed for the
- * callback. Limits:  `queue` calls wait, then TROUPE_BUSY at once.
+ *          callback.
+ * Limits:  `queue` calls wait, then TROUPE_BUSY at once. A payload of 256 KiB.
+ * Time:    deadlines are kept to about 20 ms.
  *
  * Installed as <troupe/client.h>; includes nothing of Troupe.
  */
@@ -58,8 +62,8 @@ enum troupe_kind { /* Kind of troupe.proto */
 
 struct troupe_client_options {
 	const char *url;     /* nng URL: tcp://127.0.0.1:7470, ipc:///path, ws://... */
-	uint32_t in_flight;  /* messages; 0: 2 */
-	uint32_t batch;      /* calls per message; 0: 128 */
+	uint32_t in_flight;  /* messages; 0: 2, at most 64 */
+	uint32_t batch;      /* calls per message; 0: 128, at most 1,024 */
 	uint32_t timeout_ms; /* default deadline of a call; 0: 10,000 */
 	uint32_t queue;      /* waiting calls; 0: 65,536 */
 };
@@ -100,12 +104,18 @@ struct troupe_client *troupe_client_open(
 /* Answers everything outstanding with TROUPE_E_CLOSED, waits for callbacks, frees. */
 void troupe_client_close(struct troupe_client *client);
 
-/* 0: done will run exactly once. TROUPE_BUSY, TROUPE_BAD_REQUEST, TROUPE_TOO_LARGE,
- * TROUPE_E_CLOSED: it will not. */
+/* 0: done will run exactly once, never from inside this call. TROUPE_BUSY (queue full or out of
+ * memory), TROUPE_BAD_REQUEST (type, id, name or command id too long), TROUPE_TOO_LARGE (payload),
+ * TROUPE_E_CLOSED: it will not.
+ *
+ * At the deadline the answer's code tells what is known: TROUPE_E_CONNECT nothing was ever sent,
+ * TROUPE_BUSY or TROUPE_UNAVAILABLE every node that was asked said so and wrote nothing,
+ * TROUPE_TIMEOUT the outcome of a command is unknown. */
 int troupe_client_submit(struct troupe_client *client, const struct troupe_call *call,
 	troupe_answer_fn *done, void *arg);
 
-/* Blocking form for simple programs. The answer's pointers stay valid until troupe_answer_free. */
+/* Blocking form for simple programs: returns out->code. The answer's pointers stay valid until
+ * troupe_answer_free, which is harmless on any answer that this function filled. */
 int troupe_client_call(
 	struct troupe_client *client, const struct troupe_call *call, struct troupe_answer *out);
 void troupe_answer_free(struct troupe_answer *answer);

@@ -1,0 +1,749 @@
+/*
+ * Every accepted call is in the wheel (its deadline or its next try) and, besides, in one of three
+ * places:
+ *
+ *	queue     waits for a flight to be free
+ *	flight    is in a message that was sent or is being sent; flight->calls[flight_index]
+ *	(neither) backs off before the next try, or is being delivered by the thread that holds it
+ *
+ * A flight is one REQ context with one message at a time: IDLE -> SENDING -> RECEIVING ->
+ * DELIVERING -> IDLE. Only the callback of its aio moves it on; taking it from IDLE to SENDING is
+ * done under the lock by whoever finds work for it. nng is called without the lock, except
+ * nng_aio_cancel, whose callback never runs on the caller's stack.
+ */
+#include "proto/client/client.h"
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <nng/supplemental/util/platform.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "proto/client/pending.h"
+#include "proto/guard.h"
+#include "proto/wire.h"
+
+#define FLIGHTS_MAX    64u
+#define SLOW_FLIGHTS   8u
+#define MESSAGE_SOFT   ((size_t)PR_FRAME_MAX / 2) /* no further call once a message is larger */
+#define ANSWERS_MAX    ((size_t)64 * 1024 * 1024) /* one message of a node */
+#define OVERHEAD_MAX   24u                        /* tag, length, call id and time limit */
+#define SPREAD_AT      8u                         /* fewer calls than this go out together */
+#define BACKOFF_MIN_MS 10u
+#define BACKOFF_MAX_MS 1000u
+#define GRACE_MS       100u /* an aio outlives the deadlines of its calls, which the wheel keeps */
+
+enum flight_state {
+	IDLE,
+	SENDING,
+	RECEIVING,
+	DELIVERING
+};
+
+struct pr_flight {
+	struct troupe_client *client;
+	nng_ctx context;
+	nng_aio *aio;
+	enum flight_state state;
+	bool opened;
+	uint32_t limit; /* calls */
+	uint32_t count; /* of calls, answered ones included */
+	uint32_t live;
+	uint64_t last_deadline_ms;
+	nng_msg *message;          /* built, not yet given to nng */
+	struct pr_flight *go_next; /* list of flights to send */
+	struct pr_pending **calls;
+};
+
+struct troupe_client {
+	/* Set at creation. */
+	nng_socket socket;
+	bool socket_opened;
+	uint32_t queue_max, timeout_ms, flight_count;
+	uint64_t id_salt[2];
+	nng_aio *tick, *kick;
+	char *url;
+
+	/* Written by many. */
+	atomic_uint_fast64_t ids;
+	atomic_uint launching; /* threads between leaving the lock and the end of their nng call */
+	atomic_int pipes;
+	atomic_bool kicked;
+
+	pthread_mutex_t lock;
+	bool closing, ticking;
+	struct pr_queue fast, slow;
+	struct pr_wheel wheel;
+	uint32_t in_flight; /* calls; the others in the wheel wait */
+	uint64_t random;
+	struct pr_flight flights[FLIGHTS_MAX + SLOW_FLIGHTS];
+};
+
+/* What is to be done after the lock is left. */
+struct chores {
+	struct pr_flight *go;
+	bool tick;
+};
+
+/* Callbacks that submit only queue: their flight, free again afterwards, takes them all at once. */
+static _Thread_local const struct troupe_client *delivering;
+
+/* A bijection of 64 bits (splitmix64's), so that a count becomes different and spread numbers. */
+static uint64_t mix(uint64_t value)
+{
+	value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9u;
+	value = (value ^ value >> 27) * 0x94d049bb133111ebu;
+	return value ^ value >> 31;
+}
+
+/* ---- taking flights ------------------------------------------------------------------------ */
+
+static uint8_t *put_call(
+	uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now)
+{
+	/* call_id is the place in the flight plus 1; the node gets what is left of the deadline. */
+	uint64_t left = pending->deadline_ms > now ? pending->deadline_ms - now : 1;
+	size_t size = 1 + pr_varint_size(index + 1) + pending->body_size + 1 + pr_varint_size(left);
+	*at++ = 0x0a;
+	at = pr_varint_put(at, size);
+	*at++ = 0x08;
+	at = pr_varint_put(at, index + 1);
+	memcpy(at, pending->body, pending->body_size);
+	at += pending->body_size;
+	*at++ = 0x50;
+	return pr_varint_put(at, left);
+}
+
+/* Encodes flight->calls into a message of its own. False: no memory. */
+static bool build(struct pr_flight *flight, size_t room, uint64_t now)
+{
+	uint64_t last = now;
+	if (nng_msg_alloc(&flight->message, room) != 0) {
+		return false;
+	}
+	uint8_t *start = nng_msg_body(flight->message);
+	uint8_t *at = start;
+	for (uint32_t i = 0; i < flight->count; i++) {
+		struct pr_pending *pending = flight->calls[i];
+		at = put_call(at, pending, i, now);
+		pending->attempts++;
+		last = pending->deadline_ms > last ? pending->deadline_ms : last;
+	}
+	nng_msg_chop(flight->message, room - (size_t)(at - start));
+	flight->last_deadline_ms = last;
+	nng_aio_set_timeout(flight->aio, (nng_duration)(last - now + GRACE_MS));
+	return true;
+}
+
+/* Fills an idle flight from the queue. Lock held. */
+static bool load(struct pr_flight *flight, struct pr_queue *queue, uint32_t most, uint64_t now)
+{
+	size_t room = 0;
+	uint32_t count = 0;
+	while (queue->head != NULL && count < most && room < MESSAGE_SOFT) {
+		struct pr_pending *pending = queue->head;
+		pr_queue_remove(queue, pending);
+		pending->flight = flight;
+		pending->flight_index = count;
+		flight->calls[count++] = pending;
+		room += pending->body_size + OVERHEAD_MAX;
+	}
+	flight->count = flight->live = count;
+	if (count > 0 && build(flight, room, now)) {
+		flight->state = SENDING;
+		flight->client->in_flight += count;
+		return true;
+	}
+	flight->count = flight->live = 0;
+	for (uint32_t i = 0; i < count; i++) { /* out of memory: the next tick tries again */
+		flight->calls[i]->flight = NULL;
+		pr_queue_push(queue, flight->calls[i]);
+	}
+	return false;
+}
+
+static bool open_flight(struct pr_flight *flight)
+{
+	if (!flight->opened && nng_ctx_open(&flight->context, flight->client->socket) == 0) {
+		flight->opened = true;
+	}
+	return flight->opened;
+}
+
+/* Gives waiting calls to idle flights, in even shares so that both sides always have work. */
+static void pump_queue(
+	struct troupe_client *client, struct pr_queue *queue, bool slow, struct chores *chores)
+{
+	uint32_t from = slow ? client->flight_count : 0;
+	uint32_t to = slow ? from + SLOW_FLIGHTS : client->flight_count;
+	uint32_t idle = 0;
+	for (uint32_t i = from; i < to && queue->count > 0; i++) {
+		idle += client->flights[i].state == IDLE;
+	}
+	if (idle == 0) {
+		return;
+	}
+	uint64_t now = nng_clock();
+	uint32_t share = (queue->count + idle - 1) / idle;
+	share = share < SPREAD_AT ? SPREAD_AT : share;
+	for (uint32_t i = from; i < to && queue->count > 0; i++) {
+		struct pr_flight *flight = &client->flights[i];
+		uint32_t most = share < flight->limit ? share : flight->limit;
+		if (flight->state == IDLE && open_flight(flight) &&
+			load(flight, queue, most, now)) {
+			flight->go_next = chores->go;
+			chores->go = flight;
+		}
+	}
+}
+
+static void pump(struct troupe_client *client, struct chores *chores)
+{
+	if (client->closing) {
+		return;
+	}
+	if (client->wheel.count > 0 && !client->ticking) {
+		client->ticking = chores->tick = true;
+	}
+	if (atomic_load_explicit(&client->pipes, memory_order_relaxed) > 0) {
+		pump_queue(client, &client->fast, false, chores);
+		pump_queue(client, &client->slow, true, chores);
+	}
+}
+
+/* Leaves the lock and does what was found to do. The count keeps close from freeing what this
+ * thread still uses; its pair is the acquiring load there. */
+static void leave(struct troupe_client *client, struct chores *chores)
+{
+	if (chores->go == NULL && !chores->tick) {
+		pthread_mutex_unlock(&client->lock);
+		return;
+	}
+	atomic_fetch_add_explicit(&client->launching, 1, memory_order_relaxed);
+	pthread_mutex_unlock(&client->lock);
+	while (chores->go != NULL) {
+		struct pr_flight *flight = chores->go;
+		chores->go = flight->go_next; /* before the send: its callback may use it again */
+		nng_aio_set_msg(flight->aio, flight->message);
+		nng_ctx_send(flight->context, flight->aio);
+	}
+	if (chores->tick) {
+		nng_sleep_aio(PR_WHEEL_TICK_MS, client->tick);
+	}
+	atomic_fetch_sub_explicit(&client->launching, 1, memory_order_release);
+}
+
+/* ---- answers ------------------------------------------------------------------------------- */
+
+/* Calls back and frees. No lock; the call is in no list. */
+static void finish(struct pr_pending *pending, struct troupe_answer *answer)
+{
+	answer->attempts = pending->attempts;
+	if (answer->command_id_size == 0 && pending->command_id_size > 0) {
+		answer->command_id = pending->body + pending->command_id_at;
+		answer->command_id_size = pending->command_id_size;
+	}
+	pending->done(pending->arg, answer);
+	free(pending);
+}
+
+static void finish_own(struct pr_pending *pending, int code, const char *error)
+{
+	struct troupe_answer answer = {.code = code, .error = error};
+	finish(pending, &answer);
+}
+
+static void finish_expired(struct pr_pending *pending)
+{
+	if (pending->attempts == 0) {
+		finish_own(pending, TROUPE_E_CONNECT,
+			"not sent before the deadline: no connection, or earlier calls are not "
+			"answered");
+	} else if (pending->outcome_known && pending->flight == NULL && pending->last_code != 0) {
+		finish_own(pending, pending->last_code,
+			pending->last_code == TROUPE_BUSY
+				? "the node was busy until the deadline"
+				: "the node was unavailable until the deadline");
+	} else {
+		finish_own(pending, TROUPE_TIMEOUT, "no answer before the deadline");
+	}
+}
+
+static bool may_retry(uint32_t code)
+{
+	return code == TROUPE_BUSY || code == TROUPE_UNAVAILABLE || code == TROUPE_UNKNOWN ||
+	       code == TROUPE_TIMEOUT;
+}
+
+/* Lock held. Twice as long with each try, and a random half of it, so that clients spread. */
+static void back_off(struct troupe_client *client, struct pr_pending *pending, uint32_t at_least_ms)
+{
+	uint32_t shift = pending->attempts < 8 ? pending->attempts : 8;
+	uint64_t span = (uint64_t)BACKOFF_MIN_MS << (shift > 0 ? shift - 1 : 0);
+	span = span > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : span;
+	client->random += 0x9e3779b97f4a7c15u;
+	uint64_t wait = span / 2 + mix(client->random) % (span / 2 + 1);
+	uint64_t due = nng_clock() + (wait > at_least_ms ? wait : at_least_ms);
+	pending->flight = NULL;
+	pr_wheel_add(
+		&client->wheel, pending, due < pending->deadline_ms ? due : pending->deadline_ms);
+}
+
+static void finish_answered(struct pr_pending *pending, const struct pr_answer *view)
+{
+	/* The text has to end with a NUL; only refusals have one. */
+	char text[512];
+	size_t size = view->error.size < sizeof(text) ? view->error.size : sizeof(text) - 1;
+	if (size > 0) {
+		memcpy(text, view->error.data, size);
+	}
+	text[size] = '\0';
+	struct troupe_answer answer = {.code = (int)view->code,
+		.error = text,
+		.payload = view->payload.data,
+		.payload_size = view->payload.size,
+		.shard = view->shard,
+		.offset = view->offset,
+		.seq = view->seq,
+		.events = view->events,
+		.retry_after_ms = view->retry_after_ms,
+		.repeated = view->repeated,
+		.command_id = view->command_id.data,
+		.command_id_size = view->command_id.size};
+	finish(pending, &answer);
+}
+
+/* Finishes the call, or puts it on the list of those to try again, with due_ms as the wait that the
+ * node asked for. */
+static void settle(
+	struct pr_pending *pending, const struct pr_answer *view, struct pr_pending **again)
+{
+	if (!may_retry(view->code)) {
+		finish_answered(pending, view);
+		return;
+	}
+	pending->last_code = (int)view->code;
+	if (view->code == TROUPE_UNKNOWN || view->code == TROUPE_TIMEOUT) {
+		pending->outcome_known = false;
+	}
+	pending->due_ms = view->retry_after_ms;
+	pending->queue_next = *again;
+	*again = pending;
+}
+
+static struct pr_pending *take_call(struct pr_flight *flight, uint64_t call_id)
+{
+	if (call_id == 0 || call_id > flight->count) {
+		return NULL;
+	}
+	struct pr_pending *pending = flight->calls[call_id - 1];
+	flight->calls[call_id - 1] = NULL;
+	return pending;
+}
+
+/* The flight's calls are this thread's alone. Returns those to try again. */
+static struct pr_pending *deliver_message(struct pr_flight *flight, nng_msg *message)
+{
+	struct rt_bytes cursor = rt_bytes_of(nng_msg_body(message), nng_msg_len(message));
+	struct pr_pending *again = NULL;
+	struct pr_answer view;
+	struct pr_answer for_all = {.code = TROUPE_E_PROTOCOL,
+		.error = rt_bytes_str("the node's message has no answer for this call")};
+	int got;
+	while ((got = pr_answers_next(&cursor, &view)) > 0) {
+		struct pr_pending *pending = take_call(flight, view.call_id);
+		if (pending != NULL) {
+			settle(pending, &view, &again);
+		} else if (view.call_id == 0 && view.code != TROUPE_OK) {
+			for_all = view;
+		}
+	}
+	if (got < 0) {
+		for_all = (struct pr_answer){.code = TROUPE_E_PROTOCOL,
+			.error = rt_bytes_str("the node's message could not be read")};
+	}
+	for (uint32_t i = 1; i <= flight->count; i++) {
+		struct pr_pending *pending = take_call(flight, i);
+		if (pending != NULL) {
+			settle(pending, &for_all, &again);
+		}
+	}
+	return again;
+}
+
+/* Lock held: takes what is left of the flight out of the wheel, for the caller to deal with. */
+static void unhook(struct pr_flight *flight)
+{
+	for (uint32_t i = 0; i < flight->count; i++) {
+		if (flight->calls[i] != NULL) {
+			pr_wheel_remove(&flight->client->wheel, flight->calls[i]);
+		}
+	}
+	flight->client->in_flight -= flight->live;
+	flight->live = 0;
+}
+
+static void arrived(struct pr_flight *flight, nng_msg *message)
+{
+	struct troupe_client *client = flight->client;
+	struct chores chores = {0};
+	pthread_mutex_lock(&client->lock);
+	flight->state = DELIVERING;
+	unhook(flight);
+	pthread_mutex_unlock(&client->lock);
+
+	const struct troupe_client *before = delivering;
+	delivering = client;
+	struct pr_pending *again = deliver_message(flight, message);
+	delivering = before;
+	nng_msg_free(message);
+
+	pthread_mutex_lock(&client->lock);
+	while (again != NULL) {
+		struct pr_pending *pending = again;
+		again = pending->queue_next;
+		back_off(client, pending, (uint32_t)pending->due_ms);
+	}
+	flight->state = IDLE;
+	flight->count = 0;
+	pump(client, &chores);
+	leave(client, &chores);
+}
+
+/* The message was not sent, or its answer will not come. */
+static void failed(struct pr_flight *flight)
+{
+	struct troupe_client *client = flight->client;
+	struct chores chores = {0};
+	pthread_mutex_lock(&client->lock);
+	unhook(flight);
+	for (uint32_t i = 0; i < flight->count; i++) {
+		struct pr_pending *pending = flight->calls[i];
+		if (pending == NULL) {
+			continue;
+		}
+		if (flight->state == SENDING) {
+			pending->attempts--;
+		} else {
+			pending->outcome_known = false;
+		}
+		back_off(client, pending, 0);
+	}
+	flight->state = IDLE;
+	flight->count = 0;
+	pump(client, &chores);
+	leave(client, &chores);
+}
+
+static void receive(struct pr_flight *flight)
+{
+	struct troupe_client *client = flight->client;
+	pthread_mutex_lock(&client->lock);
+	flight->state = RECEIVING;
+	uint64_t now = nng_clock();
+	uint64_t left = flight->last_deadline_ms > now ? flight->last_deadline_ms - now : 0;
+	pthread_mutex_unlock(&client->lock);
+	nng_aio_set_timeout(flight->aio, (nng_duration)(left + GRACE_MS));
+	nng_ctx_recv(flight->context, flight->aio);
+}
+
+static void flight_done(void *arg)
+{
+	struct pr_flight *flight = arg;
+	int result = nng_aio_result(flight->aio);
+	bool sending = flight->state == SENDING; /* only this callback moves it on from there */
+	if (result == 0 && sending) {
+		receive(flight);
+	} else if (result == 0) {
+		arrived(flight, nng_aio_get_msg(flight->aio));
+	} else {
+		if (sending) {
+			nng_msg_free(nng_aio_get_msg(flight->aio));
+		}
+		failed(flight);
+	}
+}
+
+/* ---- time and connections ------------------------------------------------------------------ */
+
+/* Lock held. The deadline has passed wherever the call is now. */
+static void withdraw(struct troupe_client *client, struct pr_pending *pending)
+{
+	struct pr_flight *flight = pending->flight;
+	if (pending->queued) {
+		pr_queue_remove(pending->slow ? &client->slow : &client->fast, pending);
+	} else if (flight != NULL) {
+		flight->calls[pending->flight_index] = NULL;
+		flight->live--;
+		client->in_flight--;
+		if (flight->live == 0 && flight->state == RECEIVING) {
+			nng_aio_cancel(flight->aio);
+		}
+	}
+}
+
+/* Lock held. Returns the calls that have run out of time, linked by queue_next. */
+static struct pr_pending *take_expired(struct troupe_client *client, uint64_t now)
+{
+	struct pr_pending *expired = NULL;
+	struct pr_pending *due = pr_wheel_due(&client->wheel, now);
+	while (due != NULL) {
+		struct pr_pending *pending = due;
+		due = pending->wheel_next;
+		if (now >= pending->deadline_ms) {
+			withdraw(client, pending);
+			pending->queue_next = expired;
+			expired = pending;
+		} else {
+			pr_queue_push(pending->slow ? &client->slow : &client->fast, pending);
+			pr_wheel_add(&client->wheel, pending, pending->deadline_ms);
+		}
+	}
+	return expired;
+}
+
+static void ticked(void *arg)
+{
+	struct troupe_client *client = arg;
+	struct chores chores = {0};
+	pthread_mutex_lock(&client->lock);
+	struct pr_pending *expired = client->closing ? NULL : take_expired(client, nng_clock());
+	if (expired != NULL) {
+		pthread_mutex_unlock(&client->lock);
+		const struct troupe_client *before = delivering;
+		delivering = client;
+		while (expired != NULL) {
+			struct pr_pending *pending = expired;
+			expired = pending->queue_next;
+			finish_expired(pending);
+		}
+		delivering = before;
+		pthread_mutex_lock(&client->lock);
+	}
+	client->ticking = false;
+	pump(client, &chores);
+	leave(client, &chores);
+}
+
+static void kicked(void *arg)
+{
+	struct troupe_client *client = arg;
+	struct chores chores = {0};
+	atomic_store(&client->kicked, false);
+	pthread_mutex_lock(&client->lock);
+	pump(client, &chores);
+	leave(client, &chores);
+}
+
+/* Runs inside nng: takes no lock, and leaves the work to an aio. */
+static void pipe_changed(nng_pipe pipe, nng_pipe_ev event, void *arg)
+{
+	struct troupe_client *client = arg;
+	(void)pipe;
+	if (event == NNG_PIPE_EV_REM_POST) {
+		atomic_fetch_sub(&client->pipes, 1);
+		return;
+	}
+	atomic_fetch_add(&client->pipes, 1);
+	if (!atomic_exchange(&client->kicked, true)) {
+		nng_sleep_aio(0, client->kick);
+	}
+}
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+static int open_flights(struct troupe_client *client, const struct troupe_client_options *options)
+{
+	uint32_t batch = options->batch == 0 ? 128 : options->batch;
+	for (uint32_t i = 0; i < client->flight_count + SLOW_FLIGHTS; i++) {
+		struct pr_flight *flight = &client->flights[i];
+		flight->client = client;
+		flight->limit = i >= client->flight_count ? 1
+				: batch < PR_CALLS_MAX    ? batch
+							  : PR_CALLS_MAX;
+		flight->calls = calloc(flight->limit, sizeof(struct pr_pending *));
+		if (flight->calls == NULL) {
+			return NNG_ENOMEM;
+		}
+		int result = nng_aio_alloc(&flight->aio, flight_done, flight);
+		if (result != 0) {
+			return result;
+		}
+	}
+	return 0;
+}
+
+static int open_socket(struct troupe_client *client)
+{
+	int result = nng_req0_open(&client->socket);
+	if (result != 0) {
+		return result;
+	}
+	client->socket_opened = true;
+	nng_dialer dialer;
+	if ((result = nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, -1)) != 0 ||
+		(result = nng_socket_set_ms(client->socket, NNG_OPT_RECONNMINT, 20)) != 0 ||
+		(result = nng_socket_set_ms(client->socket, NNG_OPT_RECONNMAXT, 500)) != 0 ||
+		(result = nng_socket_set_size(client->socket, NNG_OPT_RECVMAXSZ, ANSWERS_MAX)) !=
+			0 ||
+		(result = nng_pipe_notify(
+			 client->socket, NNG_PIPE_EV_ADD_POST, pipe_changed, client)) != 0 ||
+		(result = nng_pipe_notify(
+			 client->socket, NNG_PIPE_EV_REM_POST, pipe_changed, client)) != 0 ||
+		(result = nng_dialer_create(&dialer, client->socket, client->url)) != 0) {
+		return result;
+	}
+	(void)nng_dialer_set_bool(dialer, NNG_OPT_TCP_KEEPALIVE, true); /* tcp only */
+	return nng_dialer_start(dialer, NNG_FLAG_NONBLOCK);
+}
+
+static int open_client(struct troupe_client *client, const struct troupe_client_options *options)
+{
+	uint64_t seeds[3];
+	if (getrandom(seeds, sizeof(seeds), 0) != (ssize_t)sizeof(seeds)) {
+		return NNG_ENOENT;
+	}
+	client->id_salt[0] = seeds[0];
+	client->id_salt[1] = seeds[1];
+	client->random = seeds[2];
+	client->flight_count = options->in_flight == 0 ? 2 : options->in_flight;
+	client->flight_count =
+		client->flight_count < FLIGHTS_MAX ? client->flight_count : FLIGHTS_MAX;
+	client->queue_max = options->queue == 0 ? 65536 : options->queue;
+	client->timeout_ms = options->timeout_ms == 0 ? 10000 : options->timeout_ms;
+	client->wheel.tick = nng_clock() / PR_WHEEL_TICK_MS;
+	client->url = strdup(options->url);
+	if (client->url == NULL) {
+		return NNG_ENOMEM;
+	}
+	int result;
+	if ((result = nng_aio_alloc(&client->tick, ticked, client)) != 0 ||
+		(result = nng_aio_alloc(&client->kick, kicked, client)) != 0 ||
+		(result = open_flights(client, options)) != 0) {
+		return result;
+	}
+	return open_socket(client);
+}
+
+struct troupe_client *troupe_client_open(
+	const struct troupe_client_options *options, char *error, size_t error_size)
+{
+	const char *why = "no URL";
+	struct troupe_client *client = NULL;
+	if (options != NULL && options->url != NULL) {
+		why = "out of memory";
+		client = calloc(1, sizeof(*client));
+	}
+	if (client != NULL) {
+		pthread_mutex_init(&client->lock, NULL);
+		int result = open_client(client, options);
+		if (result == 0) {
+			return client;
+		}
+		why = nng_strerror(result);
+		troupe_client_close(client);
+	}
+	if (error != NULL && error_size > 0) {
+		snprintf(error, error_size, "%s: %s",
+			options != NULL && options->url != NULL ? options->url : "open", why);
+	}
+	return NULL;
+}
+
+static void stop(nng_aio *aio)
+{
+	if (aio != NULL) {
+		nng_aio_stop(aio);
+	}
+}
+
+/* Copes with a client that is only half open. nng_aio_stop waits for a callback that runs. */
+void troupe_client_close(struct troupe_client *client)
+{
+	if (client == NULL) {
+		return;
+	}
+	pthread_mutex_lock(&client->lock);
+	client->closing = true;
+	pthread_mutex_unlock(&client->lock);
+	/* Pairs with leave: after this nobody starts anything on an aio any more. */
+	while (atomic_load_explicit(&client->launching, memory_order_acquire) != 0) {
+		nng_msleep(1);
+	}
+	stop(client->tick);
+	stop(client->kick);
+	for (uint32_t i = 0; i < FLIGHTS_MAX + SLOW_FLIGHTS; i++) {
+		stop(client->flights[i].aio);
+	}
+	/* Only now: nng 1.5.2 frees a socket under a thread that is still leaving nng_ctx_send. */
+	if (client->socket_opened) {
+		nng_close(client->socket);
+	}
+	struct pr_pending *pending;
+	while ((pending = pr_wheel_any(&client->wheel)) != NULL) {
+		finish_own(pending, TROUPE_E_CLOSED, "the client was closed");
+	}
+	nng_aio_free(client->tick);
+	nng_aio_free(client->kick);
+	for (uint32_t i = 0; i < FLIGHTS_MAX + SLOW_FLIGHTS; i++) {
+		nng_aio_free(client->flights[i].aio); /* NULL is fine */
+		free(client->flights[i].calls);
+	}
+	pthread_mutex_destroy(&client->lock);
+	free(client->url);
+	free(client);
+}
+
+static bool too_long(const char *text, size_t most)
+{
+	return text != NULL && strnlen(text, most + 1) > most;
+}
+
+static int check(const struct troupe_call *call)
+{
+	if ((unsigned)call->kind > TROUPE_PING || too_long(call->type, PR_TYPE_MAX) ||
+		too_long(call->id, PR_ID_MAX) || too_long(call->name, PR_NAME_MAX) ||
+		call->command_id_size > PR_COMMAND_ID_MAX) {
+		return TROUPE_BAD_REQUEST;
+	}
+	return call->payload_size > PR_PAYLOAD_MAX ? TROUPE_TOO_LARGE : TROUPE_OK;
+}
+
+int troupe_client_submit(struct troupe_client *client, const struct troupe_call *call,
+	troupe_answer_fn *done, void *arg)
+{
+	int code = check(call);
+	if (code != TROUPE_OK) {
+		return code;
+	}
+	uint64_t count = atomic_fetch_add_explicit(&client->ids, 1, memory_order_relaxed);
+	uint64_t id[2] = {client->id_salt[0], mix(client->id_salt[1] + count)};
+	struct pr_pending *pending = pr_pending_new(call, id);
+	if (pending == NULL) {
+		return TROUPE_BUSY;
+	}
+	pending->done = done;
+	pending->arg = arg;
+	pending->deadline_ms =
+		nng_clock() + (call->timeout_ms != 0 ? call->timeout_ms : client->timeout_ms);
+
+	struct chores chores = {0};
+	pthread_mutex_lock(&client->lock);
+	if (client->closing || client->wheel.count - client->in_flight >= client->queue_max) {
+		code = client->closing ? TROUPE_E_CLOSED : TROUPE_BUSY;
+		pthread_mutex_unlock(&client->lock);
+		free(pending);
+		return code;
+	}
+	pr_queue_push(pending->slow ? &client->slow : &client->fast, pending);
+	pr_wheel_add(&client->wheel, pending, pending->deadline_ms);
+	if (delivering != client) {
+		pump(client, &chores);
+	}
+	leave(client, &chores);
+	return TROUPE_OK;
+}

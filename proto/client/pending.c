@@ -1,0 +1,134 @@
+#include "proto/client/pending.h"
+
+#include <stdlib.h>
+
+#include "proto/wire.h"
+
+static struct rt_bytes text_or_empty(const char *text)
+{
+	return rt_bytes_str(text != NULL ? text : "");
+}
+
+struct pr_pending *pr_pending_new(const struct troupe_call *call, const uint64_t id_number[2])
+{
+	struct pr_call body = {.type = text_or_empty(call->type),
+		.id = text_or_empty(call->id),
+		.name = text_or_empty(call->name),
+		.payload = rt_bytes_of(call->payload, call->payload_size),
+		.command_id = rt_bytes_of(call->command_id, call->command_id_size),
+		.expected = call->expected < 0 ? 0 : (uint64_t)call->expected + 1,
+		.kind = (uint32_t)call->kind,
+		.json = call->json};
+	if (call->kind != TROUPE_COMMAND) {
+		body.command_id.size = 0;
+	} else if (call->command_id == NULL || call->command_id_size == 0) {
+		body.command_id = rt_bytes_of(id_number, 16);
+	}
+	size_t size = pr_call_body_size(&body);
+	struct pr_pending *pending = malloc(sizeof(*pending) + size);
+	if (pending == NULL) {
+		return NULL;
+	}
+	*pending = (struct pr_pending){.outcome_known = true,
+		.slow = call->kind == TROUPE_EVENTS || call->kind == TROUPE_FEED,
+		.command_id_size = (uint16_t)body.command_id.size,
+		.body_size = (uint32_t)size};
+	pr_call_body_put(pending->body, &body);
+	/* Behind the id come expected, kind (zero, so absent) and json. */
+	size_t behind =
+		(body.expected != 0 ? 1 + pr_varint_size(body.expected) : 0) + (body.json ? 2 : 0);
+	pending->command_id_at = (uint32_t)(size - behind - body.command_id.size);
+	return pending;
+}
+
+void pr_queue_push(struct pr_queue *queue, struct pr_pending *pending)
+{
+	pending->queue_next = NULL;
+	pending->queue_prev = queue->tail;
+	if (queue->tail != NULL) {
+		queue->tail->queue_next = pending;
+	} else {
+		queue->head = pending;
+	}
+	queue->tail = pending;
+	queue->count++;
+	pending->queued = true;
+}
+
+void pr_queue_remove(struct pr_queue *queue, struct pr_pending *pending)
+{
+	if (pending->queue_prev != NULL) {
+		pending->queue_prev->queue_next = pending->queue_next;
+	} else {
+		queue->head = pending->queue_next;
+	}
+	if (pending->queue_next != NULL) {
+		pending->queue_next->queue_prev = pending->queue_prev;
+	} else {
+		queue->tail = pending->queue_prev;
+	}
+	queue->count--;
+	pending->queued = false;
+}
+
+void pr_wheel_add(struct pr_wheel *wheel, struct pr_pending *pending, uint64_t due_ms)
+{
+	/* Never into a slot that this turn has passed already: it would be found a turn too late.
+	 */
+	uint64_t tick = due_ms / PR_WHEEL_TICK_MS + 1;
+	tick = tick <= wheel->tick ? wheel->tick + 1 : tick;
+	struct pr_pending **slot = &wheel->slots[tick % PR_WHEEL_SLOTS];
+	pending->due_ms = due_ms;
+	pending->wheel_next = *slot;
+	pending->wheel_link = slot;
+	if (*slot != NULL) {
+		(*slot)->wheel_link = &pending->wheel_next;
+	}
+	*slot = pending;
+	wheel->count++;
+}
+
+void pr_wheel_remove(struct pr_wheel *wheel, struct pr_pending *pending)
+{
+	*pending->wheel_link = pending->wheel_next;
+	if (pending->wheel_next != NULL) {
+		pending->wheel_next->wheel_link = pending->wheel_link;
+	}
+	pending->wheel_link = NULL;
+	wheel->count--;
+}
+
+struct pr_pending *pr_wheel_due(struct pr_wheel *wheel, uint64_t now_ms)
+{
+	struct pr_pending *due = NULL;
+	uint64_t now = now_ms / PR_WHEEL_TICK_MS;
+	if (now > wheel->tick + PR_WHEEL_SLOTS) {
+		wheel->tick = now - PR_WHEEL_SLOTS; /* once round finds everything */
+	}
+	while (wheel->tick < now) {
+		wheel->tick++;
+		struct pr_pending *at = wheel->slots[wheel->tick % PR_WHEEL_SLOTS];
+		while (at != NULL) {
+			struct pr_pending *next = at->wheel_next;
+			if (at->due_ms <= now_ms) {
+				pr_wheel_remove(wheel, at);
+				at->wheel_next = due;
+				due = at;
+			}
+			at = next;
+		}
+	}
+	return due;
+}
+
+struct pr_pending *pr_wheel_any(struct pr_wheel *wheel)
+{
+	for (uint32_t i = 0; i < PR_WHEEL_SLOTS && wheel->count > 0; i++) {
+		struct pr_pending *pending = wheel->slots[i];
+		if (pending != NULL) {
+			pr_wheel_remove(wheel, pending);
+			return pending;
+		}
+	}
+	return NULL;
+}
