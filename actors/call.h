@@ -24,7 +24,7 @@ struct ac_call {
 
 	/* Set by the listener. */
 	struct pr_call in;
-	uint64_t deadline_ms; /* on the clock of rt_clock_ms; 0: none */
+	uint64_t deadline_ms; /* on the clock of rt_worker_now_ms; 0: none */
 	void (*done)(struct ac_call *call);
 	void *owner;
 	uint32_t slot; /* the listener's */

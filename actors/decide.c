@@ -239,6 +239,17 @@ static void write_events(struct ac_entity *entity, struct ac_call *call, uint64_
 	maybe_snapshot(entity);
 }
 
+/* Asked of the system once a millisecond. */
+static uint64_t wall_ms(struct ac_host *host)
+{
+	uint64_t now_ms = rt_worker_now_ms(host->worker);
+	if (host->wall_ms == 0 || host->wall_asked_ms != now_ms) {
+		host->wall_asked_ms = now_ms;
+		host->wall_ms = rt_clock_wall_ms();
+	}
+	return host->wall_ms;
+}
+
 static void decide(struct ac_entity *entity, struct ac_call *call)
 {
 	struct ac_host *host = entity->shard->host;
@@ -268,7 +279,7 @@ static void decide(struct ac_entity *entity, struct ac_call *call)
 		.entity_id = ac_entity_id(entity),
 		.command_id = call->in.command_id.data,
 		.command_id_size = call->in.command_id.size,
-		.time_ms = rt_clock_wall_ms(),
+		.time_ms = wall_ms(host),
 		.random = rt_hash_mix(entity->hash ^
 				      rt_hash(call->in.command_id.data, call->in.command_id.size))};
 	ac_out_begin(&host->out, entity->aggregate);
@@ -356,7 +367,7 @@ static void query(struct ac_entity *entity, struct ac_call *call)
 void ac_entity_handle(struct ac_entity *entity, struct ac_call *call)
 {
 	struct ac_host *host = entity->shard->host;
-	if (call->deadline_ms != 0 && rt_clock_now_ns() / 1000000 > call->deadline_ms) {
+	if (call->deadline_ms != 0 && rt_worker_now_ms(host->worker) > call->deadline_ms) {
 		ac_call_fail(call, TROUPE__CODE__CODE_UNAVAILABLE,
 			"the deadline passed before it ran; nothing was written");
 		ac_answer(host, call);

@@ -96,12 +96,16 @@ void ac_dedupe_done(struct ac_dedupe *dedupe)
 	*dedupe = (struct ac_dedupe){0};
 }
 
+static const struct ac_recent *at_slot(const struct ac_dedupe *dedupe, uint32_t slot)
+{
+	return &dedupe->order[dedupe->slots[slot] - 1];
+}
+
 /* The slot that holds key, or the free one where it would go. */
 static uint32_t place(const struct ac_dedupe *dedupe, const uint8_t key[AC_KEY_BYTES])
 {
 	uint32_t at = (uint32_t)mix(key) & dedupe->slot_mask;
-	while (dedupe->slots[at].offset != 0 &&
-		memcmp(dedupe->slots[at].key, key, AC_KEY_BYTES) != 0) {
+	while (dedupe->slots[at] != 0 && memcmp(at_slot(dedupe, at)->key, key, AC_KEY_BYTES) != 0) {
 		at = (at + 1) & dedupe->slot_mask;
 	}
 	return at;
@@ -111,9 +115,9 @@ enum ac_seen ac_dedupe_find(
 	const struct ac_dedupe *dedupe, const struct ac_key *key, uint64_t *out_offset)
 {
 	if (dedupe->slots != NULL) {
-		const struct ac_recent *slot = &dedupe->slots[place(dedupe, key->bytes)];
-		if (slot->offset != 0) {
-			*out_offset = slot->offset;
+		uint32_t slot = place(dedupe, key->bytes);
+		if (dedupe->slots[slot] != 0) {
+			*out_offset = at_slot(dedupe, slot)->offset;
 			return AC_SEEN_RECENT;
 		}
 	}
@@ -124,51 +128,38 @@ enum ac_seen ac_dedupe_find(
 	return AC_SEEN_NEVER;
 }
 
-static void grow_slots(struct ac_dedupe *dedupe)
-{
-	struct ac_recent *old = dedupe->slots;
-	uint32_t old_size = old == NULL ? 0 : dedupe->slot_mask + 1;
-	uint32_t size = old_size == 0 ? 64 : old_size * 2;
-	dedupe->slots = calloc(size, sizeof(*dedupe->slots));
-	RT_ASSERT(dedupe->slots != NULL);
-	dedupe->slot_mask = size - 1;
-	for (uint32_t i = 0; i < old_size; i++) {
-		if (old[i].offset != 0) {
-			dedupe->slots[place(dedupe, old[i].key)] = old[i];
-		}
-	}
-	free(old);
-}
-
-static void grow_order(struct ac_dedupe *dedupe)
+/* The ring doubles, and the slots, four times as many, are filled anew. */
+static void grow(struct ac_dedupe *dedupe)
 {
 	uint32_t size = dedupe->order == NULL ? 64 : (dedupe->order_mask + 1) * 2;
 	struct ac_recent *order = malloc(size * sizeof(*order));
-	RT_ASSERT(order != NULL && (dedupe->order != NULL || dedupe->order_count == 0));
+	uint32_t *slots = calloc((size_t)size * 4, sizeof(*slots));
+	RT_ASSERT(order != NULL && slots != NULL);
 	for (uint32_t i = 0; i < dedupe->order_count; i++) {
 		order[i] = dedupe->order[(dedupe->order_head + i) & dedupe->order_mask];
 	}
 	free(dedupe->order);
+	free(dedupe->slots);
 	dedupe->order = order;
 	dedupe->order_head = 0;
 	dedupe->order_mask = size - 1;
+	dedupe->slots = slots;
+	dedupe->slot_mask = size * 4 - 1;
+	for (uint32_t i = 0; i < dedupe->order_count; i++) {
+		dedupe->slots[place(dedupe, order[i].key)] = i + 1;
+	}
 }
 
 void ac_dedupe_add(struct ac_dedupe *dedupe, const struct ac_key *key, uint64_t offset)
 {
 	RT_ASSERT(offset != 0);
-	if (dedupe->slots == NULL || dedupe->slot_used * 2 > dedupe->slot_mask) {
-		grow_slots(dedupe);
-	}
 	if (dedupe->order == NULL || dedupe->order_count > dedupe->order_mask) {
-		grow_order(dedupe);
+		grow(dedupe);
 	}
-	struct ac_recent entry = {.offset = offset};
-	memcpy(entry.key, key->bytes, AC_KEY_BYTES);
-	struct ac_recent *slot = &dedupe->slots[place(dedupe, key->bytes)];
-	dedupe->slot_used += slot->offset == 0;
-	*slot = entry;
-	dedupe->order[(dedupe->order_head + dedupe->order_count++) & dedupe->order_mask] = entry;
+	uint32_t position = (dedupe->order_head + dedupe->order_count++) & dedupe->order_mask;
+	dedupe->order[position].offset = offset;
+	memcpy(dedupe->order[position].key, key->bytes, AC_KEY_BYTES);
+	dedupe->slots[place(dedupe, key->bytes)] = position + 1;
 	if (dedupe->filter[0].count >= dedupe->window) {
 		ac_filter_clear(&dedupe->filter[1]);
 		dedupe->filter[1] = dedupe->filter[0];
@@ -180,17 +171,16 @@ void ac_dedupe_add(struct ac_dedupe *dedupe, const struct ac_key *key, uint64_t 
 /* Takes a slot out and moves back what stood behind it, so that no search stops too early. */
 static void erase(struct ac_dedupe *dedupe, uint32_t at)
 {
-	dedupe->slot_used--;
 	uint32_t hole = at;
-	for (uint32_t i = (at + 1) & dedupe->slot_mask; dedupe->slots[i].offset != 0;
+	for (uint32_t i = (at + 1) & dedupe->slot_mask; dedupe->slots[i] != 0;
 		i = (i + 1) & dedupe->slot_mask) {
-		uint32_t home = (uint32_t)mix(dedupe->slots[i].key) & dedupe->slot_mask;
+		uint32_t home = (uint32_t)mix(at_slot(dedupe, i)->key) & dedupe->slot_mask;
 		if (((i - home) & dedupe->slot_mask) >= ((i - hole) & dedupe->slot_mask)) {
 			dedupe->slots[hole] = dedupe->slots[i];
 			hole = i;
 		}
 	}
-	dedupe->slots[hole].offset = 0;
+	dedupe->slots[hole] = 0;
 }
 
 void ac_dedupe_prune(struct ac_dedupe *dedupe, uint64_t watermark)
@@ -201,7 +191,7 @@ void ac_dedupe_prune(struct ac_dedupe *dedupe, uint64_t watermark)
 			return;
 		}
 		uint32_t at = place(dedupe, oldest->key);
-		if (dedupe->slots[at].offset == oldest->offset) {
+		if (dedupe->slots[at] == dedupe->order_head + 1) {
 			erase(dedupe, at);
 		}
 		dedupe->order_head = (dedupe->order_head + 1) & dedupe->order_mask;

@@ -7,7 +7,7 @@
  *
  * Threads: the worker that owns the shard; ac_filter_add also on a reader thread for a filter that
  *          nobody else has.
- * Memory:  24 bytes per recent id; the filter takes up to 2 MiB a shard, only as ids arrive.
+ * Memory:  about 40 bytes per recent id; the filter takes up to 2 MiB a shard, only as ids arrive.
  */
 #ifndef ACTORS_DEDUPE_H
 #define ACTORS_DEDUPE_H
@@ -41,14 +41,16 @@ void ac_filter_clear(struct ac_filter *filter);
 
 struct ac_recent {
 	uint8_t key[AC_KEY_BYTES];
-	uint64_t offset; /* 0: free slot */
+	uint64_t offset;
 };
 
 struct ac_dedupe {
-	struct ac_recent *slots; /* open addressing, power of two */
-	uint32_t slot_mask, slot_used;
-	struct ac_recent *order; /* the same entries, oldest first: a ring */
+	struct ac_recent *order; /* oldest first: a ring, power of two */
 	uint32_t order_mask, order_head, order_count;
+	/* Open addressing over the ring: 1 + position, 0 free. Four bytes an id, so that looking
+	 * for an id that is not there seldom leaves the cache. */
+	uint32_t *slots;
+	uint32_t slot_mask;
 	struct ac_filter filter[2]; /* newer, older */
 	uint64_t window;            /* ids per generation */
 	bool complete;              /* the filter knows every row on disk */

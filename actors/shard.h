@@ -50,9 +50,10 @@ struct ac_host {
 
 	struct ac_entity *coldest, *hottest; /* every entity in memory, by last use */
 	struct ac_entity *quarantined;
-	uint64_t memory; /* bytes */
-	bool read_only;  /* disk space is low */
-	bool failed;     /* a write failed: nothing is served any more */
+	uint64_t memory;                 /* bytes */
+	uint64_t wall_ms, wall_asked_ms; /* the clock of records, and when it was read */
+	bool read_only;                  /* disk space is low */
+	bool failed;                     /* a write failed: nothing is served any more */
 
 	/* Counters: written here, read by anyone (relaxed). */
 	struct ac_counters {
