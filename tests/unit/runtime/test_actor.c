@@ -394,7 +394,7 @@ static enum rt_turn flood_turn(struct rt_actor *self, struct rt_envelope *env)
 	if (env->type == RT_MSG_REFUSED) {
 		assert_int_equal(rt_envelope_refused(env), ADD);
 		assert_int_equal(env->body.words[0], 1);
-		the.answers[0]++;
+		the.answers[8]++;
 		return RT_DONE;
 	}
 	assert_int_equal(env->type, GO);
@@ -404,7 +404,7 @@ static enum rt_turn flood_turn(struct rt_actor *self, struct rt_envelope *env)
 			return RT_AGAIN;
 		}
 		flood->left--;
-		the.answers[1]++;
+		the.answers[9]++;
 	}
 	return RT_DONE;
 }
@@ -433,13 +433,39 @@ static void handled_and_refused_is_sent(void **state)
 			tell(spawn(i % 3, &flooder, NULL), GO, 0);
 		}
 		run();
-		assert_int_equal(the.answers[1], 80000);
-		assert_int_equal(the.count + the.answers[0], 80000);
+		assert_int_equal(the.answers[9], 80000);
+		assert_int_equal(the.count + the.answers[8], 80000);
 		assert_int_equal(the.value, the.count);
-		refused += the.answers[0];
+		refused += the.answers[8];
 		end();
 	}
 	assert_true(refused > 0);
+}
+
+static const struct rt_behaviour sleepy = {.name = "sleepy",
+	.turn = slow,
+	.restarted = awake,
+	.supervision = {.policy = RT_POLICY_RESTART, .backoff_min_ms = 5000}};
+
+static void ask_to_a_full_mailbox_is_answered_busy(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 5; seed++) {
+		begin(seed, 4);
+		the.ref = spawn(0, &sleepy, NULL);
+		tell(the.ref, BOOM, 0);
+		tell(spawn(1, &flooder, NULL), GO, 0);
+		while (the.answers[8] == 0) {
+			assert_true(rt_sim_step(the.sim));
+		}
+		memset(the.answers, 0, sizeof(the.answers));
+		ask(2, the.ref, SUM, 3);
+		while (the.answers[RT_MSG_BUSY - RT_MSG_FIRST] == 0) {
+			assert_true(rt_sim_step(the.sim));
+			assert_int_equal(the.answers[RT_MSG_TIMEOUT - RT_MSG_FIRST], 0);
+		}
+		end();
+	}
 }
 
 /* ---- watching and families ---- */
@@ -993,6 +1019,7 @@ int main(void)
 		cmocka_unit_test(asker_learns_of_a_failure_and_others_go_on),
 		cmocka_unit_test(forwarded_ask_is_answered_to_the_first_asker),
 		cmocka_unit_test(handled_and_refused_is_sent),
+		cmocka_unit_test(ask_to_a_full_mailbox_is_answered_busy),
 		cmocka_unit_test(watchers_learn_once_that_it_stopped),
 		cmocka_unit_test(unwatch_wins_over_a_message_on_its_way),
 		cmocka_unit_test(children_stop_before_their_parent),
