@@ -858,6 +858,8 @@ static enum rt_turn alarm_turn(struct rt_actor *self, struct rt_envelope *env)
 		the.value = the.value * 10 + env->body.words[0];
 		assert_false(rt_alarm_cancel(self, alarms[env->body.words[0] - 1]));
 		return RT_DONE;
+	case WAKE:
+		return RT_DONE;
 	case BOOM:
 		return RT_FAIL;
 	default:
@@ -898,8 +900,11 @@ static void cancel_wins_over_an_alarm_in_the_mailbox(void **state)
 	{
 		begin(seed, 0);
 		struct rt_ref s = spawn(0, &sleeper, NULL);
-		/* All four are due at once and come behind QUIET. */
+		/* All four are due at once: they come while WAKEs are handled, behind QUIET. */
 		tell(s, GO, 0);
+		for (int i = 0; i < 1000; i++) {
+			tell(s, WAKE, 0);
+		}
 		tell(s, QUIET, 0);
 		run();
 		assert_int_equal(the.value, 134);
