@@ -380,8 +380,11 @@ static rt_err missing_is_corrupt(rt_err err, struct rt_errinfo *info)
 	if (err == RT_E_IO && (strstr(info->text, "No such file") != NULL ||
 				      strstr(info->text, "does not exist") != NULL ||
 				      strstr(info->text, "Column family not found") != NULL)) {
-		info->code = RT_E_CORRUPT;
-		return RT_E_CORRUPT;
+		/* Which of the two is damaged cannot be told, so both are named. */
+		return strstr(info->text, "MANIFEST") == NULL
+			       ? rt_errinfo_wrap(info, RT_E_CORRUPT, "a file is missing")
+			       : rt_errinfo_wrap(info, RT_E_CORRUPT,
+					 "CURRENT names a manifest that is missing");
 	}
 	return err;
 }

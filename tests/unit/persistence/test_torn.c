@@ -119,11 +119,29 @@ static void refuses_a_page_of_zeros_in_the_middle(void **state)
 	crash_copy(world, copy);
 	find_file(copy, "*.log", path);
 	int fd = open(path, O_WRONLY);
-	assert_true(lseek(fd, 0, SEEK_END) > 40960);
+	off_t size = lseek(fd, 0, SEEK_END);
+	assert_true(size > 40960);
 	assert_int_equal(pwrite(fd, zeros, sizeof(zeros), 8192), sizeof(zeros));
-	close(fd);
 	assert_err(open_copy(world, copy, &info), RT_E_CORRUPT);
 	assert_non_null(strstr(info.text, ".log"));
+	assert_int_equal(lseek(fd, 0, SEEK_END), size); /* and nothing was cut */
+	close(fd);
+}
+
+static void names_the_file_that_names_a_missing_manifest(void **state)
+{
+	struct world *world = *state;
+	struct rt_errinfo info = {0};
+	char copy[80], path[200];
+	world_open(world);
+	crash_copy(world, copy);
+	find_file(copy, "CURRENT", path);
+	FILE *file = fopen(path, "w");
+	assert_non_null(file);
+	fputs("MANIFEST-080005\n", file);
+	fclose(file);
+	assert_err(open_copy(world, copy, &info), RT_E_CORRUPT);
+	assert_non_null(strstr(info.text, "CURRENT"));
 }
 
 static int setup(void **state)
@@ -147,6 +165,7 @@ int main(void)
 		TEST(refuses_a_wrong_last_record_without_a_missing_page),
 		TEST(refuses_a_wrong_last_edit_of_the_manifest),
 		TEST(refuses_a_page_of_zeros_in_the_middle),
+		TEST(names_the_file_that_names_a_missing_manifest),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
