@@ -305,6 +305,71 @@ static void passivates_within_its_budget(void **state)
 	t_node_remove(&t);
 }
 
+static void serves_from_several_workers(void **state)
+{
+	(void)state;
+	struct t_node t;
+	t_node_open(&t, aggregates, &(struct sh_node_options){.shard_count = 16, .workers = 3});
+	enum {
+		ENTITIES = 300
+	};
+	struct t_call *calls = calloc(ENTITIES, sizeof(*calls));
+	char(*paths)[32] = calloc(ENTITIES, sizeof(*paths));
+	for (int i = 0; i < ENTITIES; i++) {
+		snprintf(paths[i], sizeof(paths[i]), "account/e%d", i);
+		t_submit(&t, &calls[i], COMMAND, paths[i], "Open", "");
+	}
+	for (int i = 0; i < ENTITIES; i++) {
+		assert_int_equal(t_wait(&calls[i]), 0);
+		t_end(&calls[i]);
+	}
+	size_t total = 0;
+	char position[SH_POSITION_MAX(16)] = "";
+	for (size_t last = 1; last > 0;) {
+		Troupe__EventPage *page = read_feed(&t, position, 50);
+		last = page->n_events;
+		total += last;
+		snprintf(position, sizeof(position), "%s", page->position);
+		troupe__event_page__free_unpacked(page, NULL);
+	}
+	assert_int_equal(total, ENTITIES);
+	free(calls);
+	free(paths);
+	t_node_remove(&t);
+}
+
+/* The reader asks first, the event comes later: it must not have to ask again. */
+static void a_waiting_feed_hears_of_the_next_event(void **state)
+{
+	(void)state;
+	struct t_node t;
+	open_small(&t);
+	Troupe__ReadFeed request = TROUPE__READ_FEED__INIT;
+	uint8_t bytes[64];
+	request.position = (char *)(uintptr_t) "end";
+	request.wait_ms = 30000;
+	size_t size = troupe__read_feed__pack(&request, bytes);
+	for (int round = 0; round < 20; round++) {
+		struct t_call c = {0};
+		t_submit(&t, &c, TROUPE__KIND__KIND_PING, "account/a", "", "");
+		t_wait(&c);
+		c.call.in = (struct pr_call){
+			.kind = TROUPE__KIND__KIND_FEED, .payload = rt_bytes_of(bytes, size)};
+		sh_node_submit(t.node, &c.call);
+		struct pr_text status = {0}; /* passes every worker, so the request has arrived */
+		sh_node_status(t.node, &status);
+		pr_text_clear(&status);
+		char path[32];
+		snprintf(path, sizeof(path), "account/w%d", round);
+		assert_int_equal(command(&t, path, "Open", ""), 0);
+		Troupe__EventPage *page = page_of(&c);
+		assert_int_equal(page->n_events, 1);
+		assert_string_equal(page->events[0]->id, path + 8);
+		troupe__event_page__free_unpacked(page, NULL);
+	}
+	t_node_remove(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -316,6 +381,8 @@ int main(void)
 		cmocka_unit_test(the_feed_has_every_event_once),
 		cmocka_unit_test(positions_survive_printing),
 		cmocka_unit_test(passivates_within_its_budget),
+		cmocka_unit_test(serves_from_several_workers),
+		cmocka_unit_test(a_waiting_feed_hears_of_the_next_event),
 	};
 	return cmocka_run_group_tests_name("sharding/node", tests, NULL, NULL);
 }
