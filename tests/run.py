@@ -290,7 +290,7 @@ def stage_chaos(driver):
         driver.say("  FAILED %s: missing" % path)
         return 0
     driver.build("release")
-    return driver.script(path, 400)
+    return driver.script(path, 700)
 
 
 STAGES = {
