@@ -122,7 +122,7 @@ $(B)/$(1): $($(1)_SRCS:%.c=$(B)/%.o) $($(1)_PROTOS:%.proto=$(GEN)/%.pb-c.o) $(AR
 	@mkdir -p $$(@D)
 	$$(Q)$(CC) $$(ALL_LDFLAGS) $($(1)_LDFLAGS) -o $$@ $$^ $($(1)_LIBS) $(LIBS)
 endef
-ALL_PROGRAMS := $(PROGRAMS) $(UNIT_TESTS) $(STRESS_TESTS) $(BENCHES) $(if $(filter fuzz,$(V)),$(FUZZERS))
+ALL_PROGRAMS := $(PROGRAMS) $(UNIT_TESTS) $(TEST_TOOLS) $(STRESS_TESTS) $(BENCHES) $(if $(filter fuzz,$(V)),$(FUZZERS))
 $(foreach p,$(ALL_PROGRAMS),$(eval $(call program_rule,$(p))))
 
 ALL_SRCS := $(sort $(foreach x,$(MODULES) $(ALL_PROGRAMS),$($(x)_SRCS)))
@@ -138,7 +138,7 @@ $(notdir $(1)): $(B)/$(1)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call short_name,$(p))))
 
-check-build: all $(UNIT_TESTS:%=$(B)/%) $(STRESS_TESTS:%=$(B)/%)
+check-build: all $(UNIT_TESTS:%=$(B)/%) $(TEST_TOOLS:%=$(B)/%) $(STRESS_TESTS:%=$(B)/%)
 
 TEST_SECONDS ?= 300
 $(B)/%.passed: $(B)/%

@@ -8,6 +8,10 @@ $(foreach t,$(unit_names),$(eval $(t)_SRCS := $(t).c $(TEST_SUPPORT) $($(t)_EXTR
 $(foreach t,$(filter tests/unit/actors/account/% tests/unit/actors/calculator/%,$(unit_names)), \
 	$(eval $(t)_SRCS += tests/support/given.c))
 
+# Programs that tests in other languages use.
+TEST_TOOLS := tests/chaos/load
+tests/chaos/load_SRCS := tests/chaos/load.c
+
 stress_names := $(basename $(shell find tests/stress -name 'stress_*.c' 2>/dev/null | sort))
 STRESS_TESTS += $(stress_names)
 $(foreach t,$(stress_names),$(eval $(t)_SRCS := $(t).c))

@@ -99,6 +99,8 @@ def main():
 	args.add_argument("--rate", type=int, default=3000, help="operations per second, all clients")
 	args.add_argument("--clients", type=int, default=16)
 	args.add_argument("--entities", type=int, default=64, help="shared by all clients")
+	args.add_argument("--library", action="store_true",
+	                  help="load through the C client library instead of Python clients")
 	args.add_argument("--longest", type=float, default=1.0, help="seconds a round may take at most")
 	args.add_argument("--keep", action="store_true", help="keep data and histories")
 	got = args.parse_args()
@@ -113,7 +115,7 @@ def main():
 		try:
 			daemon.wait_ready()
 			run = rig.make_load(scratch, daemon.port, seed, rate=got.rate, clients=got.clients,
-			                    shared=got.entities)
+			                    shared=got.entities, library=got.library)
 			run.start()
 			figures = Killer(run, daemon, rnd, got.longest).rounds(got.rounds)
 			rig.wait_for_material(run, daemon)

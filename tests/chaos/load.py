@@ -6,10 +6,13 @@ repeats commands that were answered long ago, sends twins of a command in one ba
 sequence numbers, and reads balances in between.
 """
 import ctypes
+import mmap
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import deque
 
@@ -301,3 +304,43 @@ class Load:
 					if k == kind:
 						total[text] = total.get(text, 0) + int(count)
 		return total
+
+
+class LibraryLoad(Load):
+	"""The same through the C client library: one program (load.c), 256 operations under way."""
+
+	def __init__(self, plan, program, under_way=256):
+		super().__init__(plan)
+		self.program, self.under_way = program, under_way
+		self.count_path = os.path.join(plan.folder, "acked")
+		self.history_path = os.path.join(plan.folder, "history.library")
+		self.opener = os.path.join(plan.folder, f"history.{plan.clients}")
+
+	def start(self):
+		open_accounts(self.plan, self.stop)
+		with open(self.count_path, "wb") as f:
+			f.write(bytes(8))
+		with open(self.count_path, "r+b") as f:
+			self.counter = mmap.mmap(f.fileno(), 8)
+		self.process = subprocess.Popen(
+			[self.program, f"tcp://127.0.0.1:{self.plan.port}", self.history_path, self.count_path,
+			 str(self.plan.seed), str(self.plan.rate), str(self.under_way), *self.plan.entities()])
+
+	def count(self):
+		return int.from_bytes(self.counter[:8], sys.byteorder)
+
+	def finish(self):
+		self.process.terminate()
+		code = self.process.wait(90)
+		if code != 0:
+			raise RuntimeError(f"load ended with {code}")
+
+	def abandon(self):
+		self.process.kill()
+		self.process.wait()
+
+	def history(self):
+		return h.load(self.opener) + h.load(self.history_path)
+
+	def notes(self, kind):
+		return {}

@@ -232,7 +232,10 @@ def wait_for_material(run, daemon, least=1500):
 	wait_for_answers(run, daemon, max(0, least - run.count()))
 
 
-def make_load(scratch, port, seed, **more):
+def make_load(scratch, port, seed, library=False, **more):
 	folder = os.path.join(scratch.path, "history")
 	os.makedirs(folder, exist_ok=True)
-	return load.Load(load.Plan(port, folder, seed, **more))
+	plan = load.Plan(port, folder, seed, **more)
+	if not library:
+		return load.Load(plan)
+	return load.LibraryLoad(plan, os.path.join(ROOT, "build", "release", "tests", "chaos", "load"))
