@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include "persistence/db.h"
 #include "persistence/reader.h"
 #include "tests/unit/persistence/world.h"
 
@@ -252,6 +253,54 @@ static void known_ids_can_be_scanned(void **state)
 	assert_int_equal(sum[2], hashes);
 }
 
+static void append_entries_without_commands(struct world *world, uint32_t shard, uint64_t upto)
+{
+	enum {
+		GROUP = 4096
+	};
+	static struct ps_log_row rows[GROUP];
+	static const uint8_t noop[] = {0x08, 1, 0x10, PS_KIND_NOOP};
+	while (world->offset[shard] < upto) {
+		size_t count = 0;
+		while (count < GROUP && world->offset[shard] < upto) {
+			rows[count++] = (struct ps_log_row){
+				shard, ++world->offset[shard], rt_bytes_of(noop, sizeof(noop))};
+		}
+		assert_err(ps_store_append(world->store, rows, count, NULL, 0, NULL), RT_OK);
+	}
+	assert_err(ps_store_sync(world->store, NULL), RT_OK);
+}
+
+static void an_id_older_than_the_window_is_forgotten(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	assert_err(world_append(world, 0, 2), RT_OK);
+	append_entries_without_commands(world, 0, PS_DEDUPE_WINDOW + 1);
+	reopen(world);
+	uint64_t offset = 0;
+	assert_err(ps_store_dedupe(world->store, 0, rt_bytes_str("s0-o1"), &offset, NULL),
+		RT_E_NOTFOUND);
+	assert_err(ps_store_dedupe(world->store, 0, rt_bytes_str("s0-o2"), &offset, NULL), RT_OK);
+	uint64_t sum[3] = {0};
+	assert_err(ps_store_dedupe_scan(world->store, 0, visit_id, sum, NULL), RT_OK);
+	assert_int_equal(sum[0], 1);
+	/* Its row goes when a compaction meets it. */
+	uint64_t keys = 0;
+	rocksdb_compactoptions_t *all = rocksdb_compactoptions_create();
+	rocksdb_compactoptions_set_bottommost_level_compaction(all, 2);
+	rocksdb_compact_range_cf_opt(
+		world->store->db, world->store->family[PS_DEDUPE], all, NULL, 0, NULL, 0);
+	rocksdb_compactoptions_destroy(all);
+	rocksdb_iterator_t *iter = rocksdb_create_iterator_cf(
+		world->store->db, world->store->point, world->store->family[PS_DEDUPE]);
+	for (rocksdb_iter_seek_to_first(iter); rocksdb_iter_valid(iter); rocksdb_iter_next(iter)) {
+		keys++;
+	}
+	rocksdb_iter_destroy(iter);
+	assert_int_equal(keys, 1);
+}
+
 static void scan(struct world *world, struct ps_scan *scan, size_t expected)
 {
 	size_t count = 0;
@@ -448,6 +497,7 @@ int main(void)
 		TEST(a_snapshot_replaces_what_came_before),
 		TEST(a_command_id_is_found_once_indexed),
 		TEST(known_ids_can_be_scanned),
+		TEST(an_id_older_than_the_window_is_forgotten),
 		TEST(a_feed_is_read_with_filters),
 		TEST(refuses_another_shard_count),
 		TEST(makes_64_shards_when_nobody_says_how_many),
