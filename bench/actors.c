@@ -1,7 +1,7 @@
 /*
  * actors.c - what sending messages costs on one machine, without storage or network.
  *
- * usage: actors [spread|fanin|pingpong|ask|spawn|mem] [local|hash|split]
+ * usage: actors [spread|fanin|pingpong|ask|spawn|mem|idle] [local|hash|split]
  *
  * Two workers. The same workloads as bench/peers/; every run checks its counts and is repeated with
  * more messages until it lasts a second. One JSON line per workload. ACTORS_SECONDS, ACTORS_WORKERS
@@ -538,6 +538,31 @@ static double run_mem(uint64_t messages, enum place place)
 	return (after - before) / IDLE_ACTORS;
 }
 
+static double cpu_seconds(void)
+{
+	struct rusage usage;
+	getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+/* Percent of one core that workers with nothing to do take. */
+static double run_idle(uint64_t messages, enum place place)
+{
+	(void)messages;
+	(void)place;
+	open_system();
+	start_system();
+	uv_sleep(100);
+	uint64_t begin = rt_clock_now_ns();
+	double cpu = cpu_seconds();
+	uv_sleep(2000);
+	cpu = cpu_seconds() - cpu;
+	double seconds = (double)(rt_clock_now_ns() - begin) * 1e-9;
+	close_system(0);
+	return 100 * cpu / seconds;
+}
+
 /* ---- command line ---- */
 
 static const struct workload {
@@ -552,17 +577,10 @@ static const struct workload {
 	{"ask", run_ask, 1000000, true},
 	{"spawn", run_spawn, 4000000, false},
 	{"mem", run_mem, 0, false},
+	{"idle", run_idle, 0, false},
 };
 
 static const char *const places[] = {"local", "hash", "split"};
-
-static double cpu_seconds(void)
-{
-	struct rusage usage;
-	getrusage(RUSAGE_SELF, &usage);
-	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	       1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
-}
 
 static void measure(const struct workload *workload, enum place place)
 {
@@ -571,6 +589,12 @@ static void measure(const struct workload *workload, enum place place)
 		printf("{\"bench\":\"mem\",\"config\":\"%u "
 		       "actors\",\"value\":%.0f,\"unit\":\"B\"}\n",
 			IDLE_ACTORS, run_mem(0, place));
+		return;
+	}
+	if (workload->go == run_idle) {
+		printf("{\"bench\":\"idle\",\"config\":\"%u workers\",\"value\":%.4f,"
+		       "\"unit\":\"%%\"}\n",
+			run.workers, run_idle(0, place));
 		return;
 	}
 	const char *text = getenv("ACTORS_SECONDS");
@@ -615,7 +639,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (!found) {
-		die("usage: actors [spread|fanin|pingpong|ask|spawn|mem] [local|hash|split]");
+		die("usage: actors [spread|fanin|pingpong|ask|spawn|mem|idle] [local|hash|split]");
 	}
 	uv_sem_destroy(&run.done);
 	return 0;
