@@ -35,6 +35,7 @@
 #define SPREAD_AT      8u                         /* fewer calls than this go out together */
 #define BACKOFF_MIN_MS 10u
 #define BACKOFF_MAX_MS 1000u
+#define DRAIN_MS       250u
 #define GRACE_MS       100u /* an aio outlives the deadlines of its calls, which the wheel keeps */
 
 enum flight_state {
@@ -661,6 +662,25 @@ static void stop(nng_aio *aio)
 	}
 }
 
+/* Messages that are out get a moment to be answered. That is polite, and it is needed: when libnng
+ * 1.5.2 closes a connection between the length and the body of an arriving message, it waits for
+ * that message for ever (tcptran_pipe_recv_cb starts the second read on an aio that refuses it). */
+static void drain(struct troupe_client *client)
+{
+	for (uint32_t waited_ms = 0; waited_ms < DRAIN_MS; waited_ms += 2) {
+		bool busy = false;
+		pthread_mutex_lock(&client->lock);
+		for (uint32_t i = 0; i < FLIGHTS_MAX + SLOW_FLIGHTS; i++) {
+			busy = busy || client->flights[i].state != IDLE;
+		}
+		pthread_mutex_unlock(&client->lock);
+		if (!busy || atomic_load(&client->pipes) <= 0) {
+			break;
+		}
+		nng_msleep(2);
+	}
+}
+
 /* Copes with a client that is only half open. nng_aio_stop waits for a callback that runs. */
 void troupe_client_close(struct troupe_client *client)
 {
@@ -670,6 +690,7 @@ void troupe_client_close(struct troupe_client *client)
 	pthread_mutex_lock(&client->lock);
 	client->closing = true;
 	pthread_mutex_unlock(&client->lock);
+	drain(client);
 	/* Pairs with leave: after this nobody starts anything on an aio any more. */
 	while (atomic_load_explicit(&client->launching, memory_order_acquire) != 0) {
 		nng_msleep(1);

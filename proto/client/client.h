@@ -101,7 +101,8 @@ typedef void troupe_answer_fn(void *arg, const struct troupe_answer *answer);
  * writes a reason into error (may be NULL) when the URL or memory is bad. */
 struct troupe_client *troupe_client_open(
 	const struct troupe_client_options *options, char *error, size_t error_size);
-/* Answers everything outstanding with TROUPE_E_CLOSED, waits for callbacks, frees. */
+/* Gives what was sent up to 250 ms to be answered, answers everything else with TROUPE_E_CLOSED,
+ * waits for callbacks, frees. */
 void troupe_client_close(struct troupe_client *client);
 
 /* 0: done will run exactly once, never from inside this call. TROUPE_BUSY (queue full or out of
