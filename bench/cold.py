@@ -38,7 +38,7 @@ def say(what, value, unit, aim="", good=None):
     print(f"{what:46} {value:>12,.2f} {unit:10} {aim:12} {verdict}", flush=True)
 
 
-def touch(node, count, *extra, timeout=600):
+def touch(node, count, *extra, timeout=1800):
     """Deposits into count accounts and checks every answer; JSON of bench/touch, wrong answers too."""
     command = [f"{BUILD}/bench/touch", "--url", node.url, "--entities", str(ENTITIES), "--count",
                str(count), *GENERATED, *extra]
