@@ -32,5 +32,5 @@ build/bench/actors.beam: bench/peers/actors.erl
 # BENCH_ROUNDS=3  BENCH_ONLY=row[,row]: rows whose name contains one of the words
 # BENCH_DIR=/var/tmp: where the stores are put; it must be on the disk that is meant
 bench:
-	$(Q)$(MAKE) --no-print-directory V=release all $(BENCHES:%=build/release/%) $(PEERS)
+	$(Q)$(MAKE) --no-print-directory --silent V=release all $(BENCHES:%=build/release/%) $(PEERS)
 	$(Q)python3 bench/run.py

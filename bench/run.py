@@ -3,7 +3,8 @@
 
 A round measures all of ours and all of the peers' once, next to each other; a row shows the median of
 the rounds, its ratio is the median of the rounds' own ratios. BENCH_ROUNDS=3 BENCH_ONLY=row,row
-BENCH_SECONDS=2 (of each run) BENCH_LIMIT=840 (of everything, seconds) BENCH_DIR=/var/tmp.
+BENCH_SECONDS=2 (of each run) BENCH_LIMIT=720 (of everything, seconds) BENCH_DIR=/var/tmp
+BENCH_WAIT=0 (seconds to wait before each run until others use less than a tenth of the machine).
 """
 
 import json
@@ -19,7 +20,9 @@ from probes import Absent, Probes
 from rows import chosen
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-LIMIT = float(os.environ.get("BENCH_LIMIT", "840"))
+LIMIT = float(os.environ.get("BENCH_LIMIT", "720"))
+WAIT = float(os.environ.get("BENCH_WAIT", "0"))
+NOISY = 0.15  # of the cores used by others: nothing can be concluded from such a run
 OUT = "build/bench.json"
 
 
@@ -67,6 +70,16 @@ class Runs:
                     for probe in row.probes() if probe in self.results), default=0.0)
 
 
+def await_quiet():
+    """Until others use less than a tenth of the cores, at most WAIT seconds."""
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        with Watch() as watch:
+            time.sleep(0.7)
+        if watch.others < 0.1:
+            return
+
+
 def judge(row, runs):
     """One line of the table as a dictionary; per_sync: ours for one fdatasync append of the round."""
     ours, peer = runs.series(row.ours), runs.series(row.peer) if row.peer else {}
@@ -89,8 +102,9 @@ def judge(row, runs):
     reached = row.reached(figure)
     if reached is None:
         return dict(line, verdict="")
-    return dict(line, reached=reached,
-                verdict="reached" if reached else f"gap {row.gap(figure):.2f}x")
+    verdict = "reached" if reached else f"gap {row.gap(figure):.2f}x"
+    noisy = line["others"] > NOISY
+    return dict(line, reached=reached, noisy=noisy, verdict=verdict + (", noisy" if noisy else ""))
 
 
 def number(value):
@@ -124,6 +138,10 @@ def foot(lines, runs):
           f" {sum(line['aim'] != '-' and 'reached' not in line for line in lines)} not measured;"
           f" {CORES} cores, load {os.getloadavg()[0]:.1f}, medians of {ROUNDS} rounds;"
           f" stores on {filesystem(runs.folder)}")
+    noisy = sum(line.get("noisy", False) for line in lines)
+    if noisy:
+        print(f"{noisy} rows are noisy: others used more than {NOISY:.0%} of the cores meanwhile,"
+              " measure these again (BENCH_WAIT=30, BENCH_ONLY=row)")
     for probe, text in (("floor.sync", "fdatasync of a 256-byte append"), ("floor.echo", "nng round trip")):
         series = runs.series((probe, "value"))
         if series:
@@ -167,6 +185,7 @@ def main():
                 if spent > LIMIT:
                     runs.problems.setdefault(probe, f"{probe}: no time left")
                 elif probe not in runs.problems:
+                    await_quiet()
                     runs.measure(probes, probe, number_of_round)
     except KeyboardInterrupt:
         note("interrupted: the table has what was measured so far")
