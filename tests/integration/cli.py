@@ -60,7 +60,10 @@ class OneNode(unittest.TestCase):
 
     def call(self, *words, code=DONE, **options):
         result = run_troupe(*words, url=self.node.url, **options)
-        self.assertEqual(result.code, code, "troupe %s\n%s%s" % (" ".join(words), result.out, result.err))
+        if result.code != code:
+            state = "runs" if self.node.running() else "ended with %s" % self.node.process.returncode
+            self.fail("troupe %s: exit %d, expected %d\n%s%sthe node %s; its log:\n%s" % (
+                " ".join(words), result.code, code, result.out, result.err, state, self.node.log()[-3000:]))
         return result
 
     def send(self, entity, command, fields=None, *flags, code=DONE):
