@@ -173,9 +173,7 @@ static rocksdb_block_based_table_options_t *table_options(
 {
 	rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
 	rocksdb_block_based_options_set_block_cache(table, store->cache);
-	rocksdb_block_based_options_set_block_size(table, family == PS_LOG && getenv("PSB")
-								  ? (size_t)atoi(getenv("PSB"))
-								  : block_bytes[family]);
+	rocksdb_block_based_options_set_block_size(table, block_bytes[family]);
 	rocksdb_block_based_options_set_format_version(table, 5);
 	rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
 	rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
@@ -194,11 +192,7 @@ static rocksdb_options_t *family_option(
 	rocksdb_options_t *base = rocksdb_options_create();
 	rocksdb_options_t *options = rocksdb_options_create();
 	char *message = NULL;
-	char ex[2000];
-	char nm[20];
-	snprintf(nm, 20, "PSO%d", (int)family);
-	snprintf(ex, sizeof(ex), "%s;%s", family_options[family], getenv(nm) ? getenv(nm) : "");
-	rocksdb_get_options_from_string(base, ex, options, &message);
+	rocksdb_get_options_from_string(base, family_options[family], options, &message);
 	rocksdb_options_destroy(base);
 	if (message != NULL) {
 		(void)ps_db_error(message, info, "options");

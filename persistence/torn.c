@@ -145,8 +145,9 @@ static rt_err cut(const char *path, int fd, size_t from, size_t size, struct rt_
 		"bytes from %zu on are dropped",
 		path, size - from, from);
 	if (ftruncate(fd, (off_t)from) != 0 || fsync(fd) != 0) {
-		return rt_errinfo_set(
-			info, RT_E_IO, "%s: cut at %zu: %s", path, from, strerror(errno));
+		char why[64];
+		uv_strerror_r(-errno, why, sizeof(why));
+		return rt_errinfo_set(info, RT_E_IO, "%s: cut at %zu: %s", path, from, why);
 	}
 	return RT_OK;
 }
@@ -160,7 +161,9 @@ static rt_err mend_open(const char *path, int fd, bool *out_mended, struct rt_er
 	size_t size = (size_t)stat.st_size;
 	void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (data == MAP_FAILED) {
-		return rt_errinfo_set(info, RT_E_IO, "%s: map: %s", path, strerror(errno));
+		char why[64];
+		uv_strerror_r(-errno, why, sizeof(why));
+		return rt_errinfo_set(info, RT_E_IO, "%s: map: %s", path, why);
 	}
 	struct file file = {data, size};
 	size_t from = find_torn(&file);
@@ -223,7 +226,7 @@ static void newest_wal_name(const char *dir, char name[NAME_MAX_])
 			if (strcmp(end, ".log") == 0 && strlen(entry.name) < NAME_MAX_ &&
 				number >= newest && has_data(dir, entry.name)) {
 				newest = number;
-				strcpy(name, entry.name);
+				memcpy(name, entry.name, strlen(entry.name) + 1);
 			}
 		}
 	}
