@@ -17,3 +17,4 @@ PROTOS += $(proto_PROTOS)
 PROTOS += tests/unit/proto/kinds.proto tests/unit/proto/kinds2.proto
 $(foreach t,guard json,$(eval tests/unit/proto/test_$(t)_PROTOS := \
 	tests/unit/proto/kinds.proto tests/unit/proto/kinds2.proto))
+$(foreach t,envelope json,$(eval tests/fuzz/fuzz_$(t)_PROTOS := tests/unit/proto/kinds.proto))
