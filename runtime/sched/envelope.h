@@ -5,8 +5,8 @@
  * Memory:  from the worker's pool. A small payload lies inside; a bigger one moves by pointer, and
  *          whoever ends the envelope's life calls drop (any worker's thread).
  * Order:   FIFO per sender and class, nothing between two senders. An answer may overtake an
- * earlier request of the same sender to the same receiver: if it must not, send the last word as a
- * request.
+ *          earlier request of the same sender to the same receiver: if it must not, send the last
+ *          word as a request.
  */
 #ifndef RUNTIME_SCHED_ENVELOPE_H
 #define RUNTIME_SCHED_ENVELOPE_H
