@@ -135,6 +135,7 @@ static void grow(struct ac_dedupe *dedupe)
 	struct ac_recent *order = malloc(size * sizeof(*order));
 	uint32_t *slots = calloc((size_t)size * 4, sizeof(*slots));
 	RT_ASSERT(order != NULL && slots != NULL);
+	RT_ASSERT(dedupe->order != NULL || dedupe->order_count == 0);
 	for (uint32_t i = 0; i < dedupe->order_count; i++) {
 		order[i] = dedupe->order[(dedupe->order_head + i) & dedupe->order_mask];
 	}
