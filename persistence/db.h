@@ -54,6 +54,7 @@ struct ps_store {
 	uint32_t shard_count;
 	uint64_t free_low;
 	struct ps_shard *shards;
+	_Atomic bool loaded; /* shards is complete: RocksDB's threads may look */
 
 	/* Writer thread. */
 	rocksdb_writebatch_t *batch;

@@ -284,6 +284,8 @@ static rt_err load_shards(struct ps_store *store, struct rt_errinfo *info)
 	for (uint32_t shard = 0; err == RT_OK && shard < store->shard_count; shard++) {
 		err = load_shard(store, shard, info);
 	}
+	/* Release: pairs with the compaction filter of dedupe. */
+	atomic_store_explicit(&store->loaded, err == RT_OK, memory_order_release);
 	return err == RT_OK ? ps_highwater_write(store->highwater, info) : err;
 }
 

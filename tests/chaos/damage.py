@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Damaged, full and failing disks: a node never serves silently less than it answered.
 
-    damage.py [--part torn,flip,full,sync] [--flips 60] [--torn 0] [--faults 12] [--seed N]
+    damage.py [--part torn,flip,full,sync] [--flips 40] [--torn 0] [--faults 12] [--seed N]
 
 torn  the write-ahead log is cut at every byte of its last record (--torn N: at N places), once with
       a record whose sync never finished (must open with all that was answered, and the command can
@@ -555,7 +555,7 @@ def run_part(name, got, rnd, seed):
 def main():
 	args = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 	args.add_argument("--part", default="torn,flip,full,sync")
-	args.add_argument("--flips", type=int, default=60, help="flips per kind of file")
+	args.add_argument("--flips", type=int, default=40, help="flips per kind of file")
 	args.add_argument("--torn", type=int, default=0, help="places of the cut; 0: every byte")
 	args.add_argument("--faults", type=int, default=2 * len(FAULTS))
 	args.add_argument("--fillings", type=int, default=4)

@@ -37,7 +37,7 @@ class Node:
 		data = self.file.read()
 		for line in data[:data.rfind(b"\n") + 1].decode().splitlines():
 			got = line.split(" ")
-			if len(got) == 4:
+			if len(got) == 4 and got[3].isdigit():
 				self.apply(got[0], got[1], got[2], int(got[3]))
 		if fault == "no-dedupe":
 			self.ids.clear()

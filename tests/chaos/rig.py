@@ -163,14 +163,15 @@ def event(s):
 
 
 class Verdict:
-	"""Compares a load's history with what the node holds, and shows that faults would be found."""
+	"""Compares a load's history with what the node holds, and, when nothing was found, shows that
+	faults would have been."""
 
 	def __init__(self, run, port, seed, plant=True):
 		self.ops = run.history()
 		self.streams, feed, balances = read_everything(port, run.plan.entities())
 		self.errors = h.check(self.ops, self.streams, feed, balances)
 		self.planted, self.found, self.complaints = \
-			h.plant_all(self.ops, self.streams, seed) if plant else (0, 0, [])
+			h.plant_all(self.ops, self.streams, seed) if plant and not self.errors else (0, 0, [])
 		self.odd, self.codes = run.notes("odd"), run.notes("code")
 
 	def good(self):
