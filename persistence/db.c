@@ -34,8 +34,8 @@ static const char *const family_options[PS_FAMILIES] = {
 		COMMON BY_SHARD "write_buffer_size=67108864;max_bytes_for_level_base=268435456",
 	/* A small file per chunk: merged by age, since levels would rewrite all for each few. */
 	[PS_DEDUPE] = COMMON "write_buffer_size=4194304;compaction_style=kCompactionStyleUniversal;"
-			     "level0_file_num_compaction_trigger=16;"
-			     "level0_slowdown_writes_trigger=40;level0_stop_writes_trigger=64",
+			     "level0_file_num_compaction_trigger=32;"
+			     "level0_slowdown_writes_trigger=64;level0_stop_writes_trigger=96",
 	[PS_TAGS] = COMMON "write_buffer_size=4194304;compaction_style=kCompactionStyleUniversal;"
 			   "level0_file_num_compaction_trigger=16;"
 			   "level0_slowdown_writes_trigger=40;level0_stop_writes_trigger=64",

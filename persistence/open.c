@@ -7,6 +7,7 @@
 #include "persistence/indexer.h"
 #include "persistence/torn.h"
 #include "runtime/base/assert.h"
+#include "runtime/base/log.h"
 
 #define FORMAT_VERSION  1u
 #define STORE_ROW_BYTES 40u /* version u32, shard count u32, id */
@@ -343,6 +344,15 @@ static bool reindex_record(void *arg, uint64_t offset, struct rt_bytes bytes)
 static rt_err reindex(struct ps_store *store, struct rt_errinfo *info)
 {
 	struct reindex job = {.store = store, .cap = REINDEX_CHUNK, .info = info};
+	uint64_t behind = 0;
+	for (uint32_t i = 0; i < store->shard_count; i++) {
+		const struct ps_shard *shard = &store->shards[i];
+		behind += shard->last > shard->watermark ? shard->last - shard->watermark : 0;
+	}
+	if (behind > 0) {
+		rt_log(RT_LOG_INFO, "store", "%s was not closed: indexing %llu records again",
+			store->dir, (unsigned long long)behind);
+	}
 	for (uint32_t i = 0; i < store->shard_count && job.err == RT_OK; i++) {
 		struct ps_shard *shard = &store->shards[i];
 		if (shard->watermark >= shard->last) {
