@@ -10,7 +10,7 @@ run: deps-build
 	$(Q)$(MAKE) --no-print-directory V=release all
 	@sh packaging/run.sh build/release "$(RUN_DIR)"
 
-# Everything that CI runs; ends with one line "N passed, N failed". TEST_ARGS="--only unit,lint"
+# Everything that CI runs; ends with one line "N passed, N failed". TEST_ARGS="--only debug,lint"
 # runs some stages, "--list" names them.
 test: deps
 	$(Q)python3 tests/run.py $(TEST_ARGS)
