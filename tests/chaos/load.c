@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -351,6 +352,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "load URL HISTORY ACKED SEED RATE OUTSTANDING ENTITY...\n");
 		return 2;
 	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a run that fails leaves nothing behind */
 	signal(SIGTERM, on_stop);
 	signal(SIGPIPE, SIG_IGN);
 	load.history = fopen(argv[2], "w");
