@@ -5,6 +5,9 @@
 
 #include "runtime/base/assert.h"
 
+#define LOCK_TRIES   60
+#define LOCK_WAIT_MS 50u
+
 static const char *const family_names[PS_FAMILIES] = {
 	"default", "log", "index", "dedupe", "tags", "snapshots", "meta"};
 
@@ -244,9 +247,18 @@ rt_err ps_db_open(struct ps_store *store, const char *dir, bool create, uint64_t
 	rocksdb_writeoptions_disable_WAL(store->no_wal, 1);
 	store->point = rocksdb_readoptions_create(); /* verify_checksums is the default */
 	char *message = NULL;
-	store->db = rocksdb_open_column_families(store->options[PS_DEFAULT], dir, PS_FAMILIES,
-		family_names, (const rocksdb_options_t *const *)store->options, store->family,
-		&message);
+	for (int tries = 0; tries < LOCK_TRIES; tries++) {
+		rocksdb_free(message);
+		message = NULL;
+		store->db = rocksdb_open_column_families(store->options[PS_DEFAULT], dir,
+			PS_FAMILIES, family_names, (const rocksdb_options_t *const *)store->options,
+			store->family, &message);
+		if (message == NULL || strstr(message, "LOCK: Resource temporarily") == NULL) {
+			break;
+		}
+		/* A process that was killed holds its lock until its memory is given back. */
+		uv_sleep(LOCK_WAIT_MS);
+	}
 	if (message == NULL) {
 		return RT_OK;
 	}

@@ -12,7 +12,7 @@
 #define BLOCKS_KEPT      128u
 #define TICK_MS          250u
 #define HOUSEKEEPING_MS  1000u
-#define FLUSH_RECORDS    1048576u /* index rows of so many records may be lost in a crash */
+#define FLUSH_RECORDS    524288u /* index rows of so many records may be lost in a crash */
 #define SNAPSHOTS_QUEUED 4096u
 #define SNAPSHOT_BYTES   (64u * 1024u * 1024u)
 #define LOW_PRIORITY     10

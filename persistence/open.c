@@ -383,6 +383,9 @@ static rt_err reindex(struct ps_store *store, struct rt_errinfo *info)
 	reindex_drop(&job);
 	free(job.memory);
 	ps_chunk_free(job.chunk);
+	if (job.err == RT_OK && behind >= REINDEX_CHUNK) {
+		job.err = ps_db_flush(store, PS_INDEX, info); /* not again after the next crash */
+	}
 	return job.err;
 }
 
