@@ -169,7 +169,8 @@ def honest(got, scratch, disk, rnd, seed):
 	daemon.start()
 	try:
 		daemon.wait_ready()
-		run = rig.make_load(scratch, daemon.port, seed, rate=got.rate, clients=got.clients)
+		run = rig.make_load(scratch, daemon.port, seed, rate=got.rate, clients=got.clients,
+		                    ref_bytes=got.ref_bytes, library=got.library)
 		run.start()
 		cutter = Cutter(run, daemon, disk, rnd, got.ways.split(","))
 		while cutter.figures["cuts"] < got.rounds:
@@ -180,6 +181,8 @@ def honest(got, scratch, disk, rnd, seed):
 	finally:
 		if daemon.running():
 			daemon.terminate()
+	with open(daemon.log, encoding="utf-8", errors="replace") as f:
+		cutter.figures["torn_ends_mended"] = sum("half-written" in line for line in f)
 	return cutter.figures | verdict.figures(), verdict
 
 
@@ -224,6 +227,9 @@ def main():
 	args.add_argument("--seed", type=int)
 	args.add_argument("--rate", type=int, default=3000, help="operations per second, all clients")
 	args.add_argument("--clients", type=int, default=16)
+	args.add_argument("--library", action="store_true",
+	                  help="load through the C client library: larger groups in a sync")
+	args.add_argument("--ref-bytes", type=int, default=300, help="makes records span pages")
 	args.add_argument("--ways", default="gone_at_once,gone_at_once,saw_errors,killed_before")
 	args.add_argument("--keep", action="store_true", help="keep logs and histories")
 	got = args.parse_args()
