@@ -439,6 +439,7 @@ class Sufferer:
 		code = self.daemon.terminate()
 		if code != 0:
 			raise Found(f"clean stop ended with {code}:\n{self.daemon.tail()}")
+		rig.verify(self.daemon.data)
 		if not verdict.good():
 			raise Found(verdict.explain())
 		with open(self.daemon.log, encoding="utf-8", errors="replace") as f:

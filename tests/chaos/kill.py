@@ -122,9 +122,11 @@ def main():
 			run.finish()
 			took = time.monotonic() - begin
 			verdict = rig.Verdict(run, daemon.port, seed)
+			daemon.terminate()
+			rig.verify(daemon.data)
 		finally:
 			if daemon.running():
-				daemon.terminate()
+				daemon.kill9()
 		figures |= verdict.figures()
 		figures["commands_per_s"] = round(figures["commands_acked"] / took)
 		rig.show("kill", figures)

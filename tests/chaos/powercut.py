@@ -178,9 +178,11 @@ def honest(got, scratch, disk, rnd, seed):
 		rig.wait_for_material(run, daemon)
 		run.finish()
 		verdict = rig.Verdict(run, daemon.port, seed)
+		daemon.terminate()
+		rig.verify(daemon.data)
 	finally:
 		if daemon.running():
-			daemon.terminate()
+			daemon.kill9()
 	with open(daemon.log, encoding="utf-8", errors="replace") as f:
 		cutter.figures["torn_ends_mended"] = sum("half-written" in line for line in f)
 	return cutter.figures | verdict.figures(), verdict

@@ -207,6 +207,15 @@ class Verdict:
 		return "\n".join(lines)
 
 
+def verify(data):
+	"""`troupe verify` of a stopped node's data: every checksum, offset, number and index row."""
+	if os.environ.get("CHAOS_VERIFY") == "no":
+		return
+	done = subprocess.run([program("troupe"), "verify", data], capture_output=True, text=True)
+	if done.returncode != 0:
+		raise RuntimeError(f"troupe verify: {done.returncode}\n{done.stdout}{done.stderr[-2000:]}")
+
+
 def seed_of(value):
 	return value if value is not None else random.SystemRandom().randrange(1, 1_000_000)
 
