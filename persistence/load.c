@@ -4,6 +4,7 @@
 #include "persistence/page.h"
 #include "persistence/reader.h"
 #include "runtime/base/assert.h"
+#include "runtime/base/log.h"
 
 #define LOAD_BYTES      (1024u * 1024u)
 #define SCAN_BYTES      (256u * 1024u)
@@ -132,6 +133,12 @@ static rt_err find_snapshot(struct ps_load *load, struct ps_store *store)
 	rt_err err = ps_store_snapshot_get(
 		store, load->shard, load->pid, load->upto_seq, &load->snapshot, &load->info);
 	if (err == RT_E_NOTFOUND) {
+		return RT_OK;
+	}
+	if (err == RT_E_CORRUPT) { /* it only saved time */
+		rt_log(RT_LOG_ERROR, "store", "%.*s: snapshot unreadable, its events are used: %s",
+			(int)load->pid.size, (const char *)load->pid.data, load->info.text);
+		load->info = (struct rt_errinfo){0};
 		return RT_OK;
 	}
 	load->has_snapshot = err == RT_OK;

@@ -27,6 +27,7 @@ FULL = (
 	("power cut, 30 rounds", ["powercut.py"], 900),
 	("torn tail at every byte", ["damage.py", "--part", "torn"], 1800),
 	("flipped bits", ["damage.py", "--part", "flip"], 2400),
+	("lost, cut and holed files", ["damage.py", "--part", "lose"], 900),
 	("full disk", ["damage.py", "--part", "full"], 300),
 	("failing sync and write", ["damage.py", "--part", "sync"], 600),
 )
@@ -38,6 +39,7 @@ SHORT = (
 	("power cut", ["powercut.py", "--rounds", "2", "--rate", "1500"], 120),
 	("torn tail", ["damage.py", "--part", "torn", "--torn", "5"], 120),
 	("flipped bits", ["damage.py", "--part", "flip", "--flips", "1"], 120),
+	("lost, cut and holed files", ["damage.py", "--part", "lose", "--flips", "1"], 120),
 	("full disk", ["damage.py", "--part", "full", "--rate", "1000", "--fillings", "2"], 120),
 	("failing sync and write", ["damage.py", "--part", "sync", "--rate", "1000", "--faults", "4"],
 	 120),

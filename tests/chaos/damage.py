@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Damaged, full and failing disks: a node never serves silently less than it answered.
 
-    damage.py [--part torn,flip,full,sync] [--flips 40] [--torn 0] [--faults 12] [--seed N]
+    damage.py [--part torn,flip,lose,full,sync] [--flips 40] [--torn 0] [--faults 12] [--seed N]
 
 torn  the write-ahead log is cut at every byte of its last record (--torn N: at N places), once with
       a record whose sync never finished (must open with all that was answered, and the command can
       be repeated), once with an answered one (must refuse: the end of the log is missing).
 flip  one bit of one file is turned, --flips times for every kind of file in the data folder. The
       node serves everything, or refuses to start naming the file, or answers an error naming it.
+lose  one file is gone, cut in half, or has a page of zeros; the same has to hold.
 full  the file system fills up under load and is freed again.
 sync  a sync or write fails under load (fsfault.c), --faults times.
 During full and sync 16 clients keep asking; at the end their history is checked as in kill.py.
@@ -369,6 +370,45 @@ def flip(scratch, got, rnd, seed):
 	return figures, problems
 
 
+# ---- files lost, cut or with a hole -------------------------------------------------------------
+
+def cut_file(path):
+	os.truncate(path, os.path.getsize(path) // 2)
+
+
+def hole(path):
+	"""A page of zeros in the middle, or over all of a small file."""
+	size = os.path.getsize(path)
+	at = size // 2 // 4096 * 4096
+	with open(path, "r+b") as f:
+		f.seek(at)
+		f.write(bytes(min(4096, size - at)))
+
+
+def lose(scratch, got, rnd, seed):
+	"""Every file of a store, one at a time: gone, cut in half, with a page of zeros."""
+	data, truth = settle(scratch, "lose", rnd, seed)
+	figures, problems = collections.Counter(), []
+	for kind, paths in sorted(files_by_kind(data).items()):
+		for path in paths[:got.flips]:
+			for harm in (os.unlink, cut_file, hole):
+				trial = Trial(scratch, data, rnd)
+				harm(trial.path(path))
+				# What is gone cannot always be named, but the log it belonged to can.
+				names = [os.path.basename(path)]
+				names += ["write-ahead log"] if kind == "wal" else []
+				# RocksDB looks for a table under its old ending as well and names that one.
+				names += [names[0].replace(".sst", ".ldb")] if harm is os.unlink else []
+				try:
+					how = trial.run(truth, names, 10)
+				except Found as error:
+					how = "VIOLATION"
+					problems.append(f"{path} {harm.__name__}: {error}")
+				figures[f"{kind}_{how}"] += 1
+				figures["losses"] += 1
+	return figures, problems
+
+
 # ---- full and failing disks under load ----------------------------------------------------------
 
 class Sufferer:
@@ -540,7 +580,7 @@ def run_part(name, got, rnd, seed):
 	with rig.Scratch(f"damage-{name}", got.keep) as scratch:
 		problems = []
 		try:
-			figures = {"torn": torn, "flip": flip, "full": full, "sync": sync}[name](
+			figures = {"torn": torn, "flip": flip, "lose": lose, "full": full, "sync": sync}[name](
 				scratch, got, rnd, seed)
 			if isinstance(figures, tuple):
 				figures, problems = figures
@@ -555,7 +595,7 @@ def run_part(name, got, rnd, seed):
 
 def main():
 	args = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-	args.add_argument("--part", default="torn,flip,full,sync")
+	args.add_argument("--part", default="torn,flip,lose,full,sync")
 	args.add_argument("--flips", type=int, default=40, help="flips per kind of file")
 	args.add_argument("--torn", type=int, default=0, help="places of the cut; 0: every byte")
 	args.add_argument("--faults", type=int, default=2 * len(FAULTS))

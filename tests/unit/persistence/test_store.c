@@ -197,6 +197,38 @@ static void a_snapshot_replaces_what_came_before(void **state)
 		RT_E_NOTFOUND);
 }
 
+static void a_damaged_snapshot_costs_time_only(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	world_fill(world, 100);
+	struct ps_snapshot snapshot = {
+		.seq = 10, .offset = 50, .version = 1, .state = rt_bytes_str("qW3rTy7-the-state")};
+	struct rt_bytes pid = rt_bytes_str("t|e3");
+	assert_err(ps_store_snapshot_put(world->store, 0, pid, &snapshot, NULL), RT_OK);
+	ps_store_close(world->store);
+	char command[200];
+	snprintf(command, sizeof(command),
+		"LC_ALL=C sed -i s/qW3rTy7/qW3rTy6/ $(LC_ALL=C grep -l qW3rTy7 %s/db/*.sst)",
+		world->dir);
+	assert_int_equal(system(command), 0);
+	world_open(world);
+	struct ps_snapshot got;
+	assert_err(
+		ps_store_snapshot_get(world->store, 0, pid, UINT64_MAX, &got, NULL), RT_E_CORRUPT);
+	struct ps_load load = {.shard = 0,
+		.pid = pid,
+		.from_seq = 1,
+		.upto_seq = UINT64_MAX,
+		.want_snapshot = true};
+	ps_load_run(&load, world->store);
+	assert_err(load.err, RT_OK);
+	assert_false(load.has_snapshot);
+	assert_int_equal(load.from_seq, 1);
+	assert_int_equal(load.next_seq, world->seq[0][3] + 1);
+	ps_load_clear(&load);
+}
+
 static void a_command_id_is_found_once_indexed(void **state)
 {
 	struct world *world = *state;
@@ -495,6 +527,7 @@ int main(void)
 		TEST(an_entity_is_loaded_by_its_index_rows),
 		TEST(an_entity_is_loaded_in_pages_from_any_number),
 		TEST(a_snapshot_replaces_what_came_before),
+		TEST(a_damaged_snapshot_costs_time_only),
 		TEST(a_command_id_is_found_once_indexed),
 		TEST(known_ids_can_be_scanned),
 		TEST(an_id_older_than_the_window_is_forgotten),
