@@ -50,15 +50,24 @@ def touch(node, count, *extra, timeout=1800):
 
 
 class Peak(threading.Thread):
-    """Largest resident memory of a process while this runs."""
+    """Largest resident memory of a node, and largest memory of its entities as it tells itself."""
 
-    def __init__(self, pid):
+    def __init__(self, node):
         super().__init__(daemon=True)
-        self.pid, self.bytes, self.stop = pid, 0, threading.Event()
+        self.node, self.stop = node, threading.Event()
+        self.resident = self.entities = self.passivated = self.recoveries = 0
 
     def run(self):
-        while not self.stop.wait(0.1):
-            self.bytes = max(self.bytes, resident_bytes(self.pid))
+        while not self.stop.wait(1.0):
+            self.look()
+
+    def look(self):
+        self.resident = max(self.resident, resident_bytes(self.node.process.pid))
+        status = json_lines([f"{BUILD}/cmd/troupe/troupe", "status", "--url", self.node.url])[-1]
+        workers = status["workers"]
+        self.entities = max(self.entities, sum(worker["entityBytes"] for worker in workers))
+        self.passivated = sum(worker["passivated"] for worker in workers)
+        self.recoveries = sum(worker["recoveries"] for worker in workers)
 
 
 def generate(data):
@@ -87,10 +96,12 @@ def first_answer(data):
 def wake_many(data):
     node = Node(data, "--memory", MEMORY)
     try:
-        peak = Peak(node.process.pid)
+        peak = Peak(node)
         peak.start()
         result = touch(node, TOUCH)
         peak.stop.set()
+        peak.join()
+        peak.look()
     finally:
         started = time.monotonic()
         node.close()
@@ -99,7 +110,12 @@ def wake_many(data):
     say("woken a second", result["value"], "/s")
     say("p50", result["p50_us"] / 1e3, "ms")
     say("p99", result["p99_us"] / 1e3, "ms")
-    say(f"resident memory, budget of entities {MEMORY}", peak.bytes / 1e6, "MB")
+    say("woken from disk", peak.recoveries, "")
+    say("put to sleep by the budget", peak.passivated, "")
+    budget = int(MEMORY[:-1]) << {"K": 10, "M": 20, "G": 30}[MEMORY[-1]]
+    say("memory of the entities, largest", peak.entities / 1e6, "MB", f"<= {budget / 1e6:.0f} MB",
+        peak.entities <= budget)
+    say("resident memory of the node, largest", peak.resident / 1e6, "MB")
     say("clean stop", time.monotonic() - started, "s", "< 5 s", time.monotonic() - started < 5)
 
 
