@@ -26,6 +26,10 @@ static const char *const family_names[PS_FAMILIES] = {
  * all levels, as another one would make that move a rewrite. */
 #define BY_SHARD "sst_partitioner_factory={id=SstPartitionerFixedPrefixFactory;length=2;};"
 
+#define BY_AGE                                                                          \
+	"compaction_style=kCompactionStyleUniversal;level0_slowdown_writes_trigger=64;" \
+	"level0_stop_writes_trigger=96;"
+
 static const char *const family_options[PS_FAMILIES] = {
 	[PS_DEFAULT] = COMMON "write_buffer_size=1048576",
 	[PS_LOG] = COMMON BY_SHARD
@@ -33,15 +37,12 @@ static const char *const family_options[PS_FAMILIES] = {
 	"level0_file_num_compaction_trigger=8;level0_slowdown_writes_trigger=24;"
 	"level0_stop_writes_trigger=40;max_bytes_for_level_base=67108864;"
 	"optimize_filters_for_hits=true",
+	/* Many small additions, merged by age: levels would rewrite everything for each few. */
 	[PS_INDEX] =
-		COMMON BY_SHARD "write_buffer_size=67108864;max_bytes_for_level_base=268435456",
-	/* A small file per chunk: merged by age, since levels would rewrite all for each few. */
-	[PS_DEDUPE] = COMMON "write_buffer_size=4194304;compaction_style=kCompactionStyleUniversal;"
-			     "level0_file_num_compaction_trigger=32;"
-			     "level0_slowdown_writes_trigger=64;level0_stop_writes_trigger=96",
-	[PS_TAGS] = COMMON "write_buffer_size=4194304;compaction_style=kCompactionStyleUniversal;"
-			   "level0_file_num_compaction_trigger=16;"
-			   "level0_slowdown_writes_trigger=40;level0_stop_writes_trigger=64",
+		COMMON BY_AGE "write_buffer_size=67108864;level0_file_num_compaction_trigger=8",
+	[PS_DEDUPE] =
+		COMMON BY_AGE "write_buffer_size=4194304;level0_file_num_compaction_trigger=32",
+	[PS_TAGS] = COMMON BY_AGE "write_buffer_size=4194304;level0_file_num_compaction_trigger=16",
 	[PS_SNAPSHOTS] = COMMON BY_SHARD
 	"write_buffer_size=33554432;enable_blob_files=true;min_blob_size=4096;"
 	"blob_compression_type=kLZ4Compression;enable_blob_garbage_collection=true",
