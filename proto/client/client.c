@@ -17,11 +17,13 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/util/platform.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "proto/client/pending.h"
 #include "proto/guard.h"
@@ -31,7 +33,6 @@
 #define SLOW_FLIGHTS   8u
 #define MESSAGE_SOFT   ((size_t)PR_FRAME_MAX / 2) /* no further call once a message is larger */
 #define ANSWERS_MAX    ((size_t)64 * 1024 * 1024) /* one message of a node */
-#define OVERHEAD_MAX   24u                        /* tag, length, call id and time limit */
 #define SPREAD_AT      8u                         /* fewer calls than this go out together */
 #define BACKOFF_MIN_MS 10u
 #define BACKOFF_MAX_MS 1000u
@@ -66,8 +67,10 @@ struct troupe_client {
 	bool socket_opened;
 	uint32_t queue_max, timeout_ms, flight_count;
 	uint64_t id_salt[2];
-	nng_aio *tick, *kick;
+	nng_aio *kick;
 	char *url;
+	pthread_t clock;
+	bool clock_started;
 
 	/* Written by many. */
 	atomic_uint_fast64_t ids;
@@ -76,7 +79,9 @@ struct troupe_client {
 	atomic_bool kicked;
 
 	pthread_mutex_t lock;
-	bool closing, ticking;
+	pthread_cond_t clock_wake;
+	bool closing, clock_stop;
+	bool ticking; /* the clock thread comes by itself; else it waits for clock_wake */
 	struct pr_queue fast, slow;
 	struct pr_wheel wheel;
 	uint32_t in_flight; /* calls; the others in the wheel wait */
@@ -103,22 +108,6 @@ static uint64_t mix(uint64_t value)
 
 /* ---- taking flights ------------------------------------------------------------------------ */
 
-static uint8_t *put_call(
-	uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now)
-{
-	/* call_id is the place in the flight plus 1; the node gets what is left of the deadline. */
-	uint64_t left = pending->deadline_ms > now ? pending->deadline_ms - now : 1;
-	size_t size = 1 + pr_varint_size(index + 1) + pending->body_size + 1 + pr_varint_size(left);
-	*at++ = 0x0a;
-	at = pr_varint_put(at, size);
-	*at++ = 0x08;
-	at = pr_varint_put(at, index + 1);
-	memcpy(at, pending->body, pending->body_size);
-	at += pending->body_size;
-	*at++ = 0x50;
-	return pr_varint_put(at, left);
-}
-
 /* Encodes flight->calls into a message of its own. False: no memory. */
 static bool build(struct pr_flight *flight, size_t room, uint64_t now)
 {
@@ -130,7 +119,7 @@ static bool build(struct pr_flight *flight, size_t room, uint64_t now)
 	uint8_t *at = start;
 	for (uint32_t i = 0; i < flight->count; i++) {
 		struct pr_pending *pending = flight->calls[i];
-		at = put_call(at, pending, i, now);
+		at = pr_pending_put(at, pending, i, now);
 		pending->attempts++;
 		last = pending->deadline_ms > last ? pending->deadline_ms : last;
 	}
@@ -151,7 +140,7 @@ static bool load(struct pr_flight *flight, struct pr_queue *queue, uint32_t most
 		pending->flight = flight;
 		pending->flight_index = count;
 		flight->calls[count++] = pending;
-		room += pending->body_size + OVERHEAD_MAX;
+		room += pending->body_size + PR_PENDING_OVERHEAD;
 	}
 	flight->count = flight->live = count;
 	if (count > 0 && build(flight, room, now)) {
@@ -233,46 +222,12 @@ static void leave(struct troupe_client *client, struct chores *chores)
 		nng_ctx_send(flight->context, flight->aio);
 	}
 	if (chores->tick) {
-		nng_sleep_aio(PR_WHEEL_TICK_MS, client->tick);
+		pthread_cond_signal(&client->clock_wake);
 	}
 	atomic_fetch_sub_explicit(&client->launching, 1, memory_order_release);
 }
 
 /* ---- answers ------------------------------------------------------------------------------- */
-
-/* Calls back and frees. No lock; the call is in no list. */
-static void finish(struct pr_pending *pending, struct troupe_answer *answer)
-{
-	answer->attempts = pending->attempts;
-	if (answer->command_id_size == 0 && pending->command_id_size > 0) {
-		answer->command_id = pending->body + pending->command_id_at;
-		answer->command_id_size = pending->command_id_size;
-	}
-	pending->done(pending->arg, answer);
-	free(pending);
-}
-
-static void finish_own(struct pr_pending *pending, int code, const char *error)
-{
-	struct troupe_answer answer = {.code = code, .error = error};
-	finish(pending, &answer);
-}
-
-static void finish_expired(struct pr_pending *pending)
-{
-	if (pending->attempts == 0) {
-		finish_own(pending, TROUPE_E_CONNECT,
-			"not sent before the deadline: no connection, or earlier calls are not "
-			"answered");
-	} else if (pending->outcome_known && pending->flight == NULL && pending->last_code != 0) {
-		finish_own(pending, pending->last_code,
-			pending->last_code == TROUPE_BUSY
-				? "the node was busy until the deadline"
-				: "the node was unavailable until the deadline");
-	} else {
-		finish_own(pending, TROUPE_TIMEOUT, "no answer before the deadline");
-	}
-}
 
 static bool may_retry(uint32_t code)
 {
@@ -294,37 +249,13 @@ static void back_off(struct troupe_client *client, struct pr_pending *pending, u
 		&client->wheel, pending, due < pending->deadline_ms ? due : pending->deadline_ms);
 }
 
-static void finish_answered(struct pr_pending *pending, const struct pr_answer *view)
-{
-	/* The text has to end with a NUL; only refusals have one. */
-	char text[512];
-	size_t size = view->error.size < sizeof(text) ? view->error.size : sizeof(text) - 1;
-	if (size > 0) {
-		memcpy(text, view->error.data, size);
-	}
-	text[size] = '\0';
-	struct troupe_answer answer = {.code = (int)view->code,
-		.error = text,
-		.payload = view->payload.data,
-		.payload_size = view->payload.size,
-		.shard = view->shard,
-		.offset = view->offset,
-		.seq = view->seq,
-		.events = view->events,
-		.retry_after_ms = view->retry_after_ms,
-		.repeated = view->repeated,
-		.command_id = view->command_id.data,
-		.command_id_size = view->command_id.size};
-	finish(pending, &answer);
-}
-
 /* Finishes the call, or puts it on the list of those to try again, with due_ms as the wait that the
  * node asked for. */
 static void settle(
 	struct pr_pending *pending, const struct pr_answer *view, struct pr_pending **again)
 {
 	if (!may_retry(view->code)) {
-		finish_answered(pending, view);
+		pr_pending_finish_answered(pending, view);
 		return;
 	}
 	pending->last_code = (int)view->code;
@@ -507,27 +438,51 @@ static struct pr_pending *take_expired(struct troupe_client *client, uint64_t no
 	return expired;
 }
 
-static void ticked(void *arg)
+/* Lock held at both ends, not in between. */
+static void tick(struct troupe_client *client)
 {
-	struct troupe_client *client = arg;
 	struct chores chores = {0};
-	pthread_mutex_lock(&client->lock);
 	struct pr_pending *expired = client->closing ? NULL : take_expired(client, nng_clock());
-	if (expired != NULL) {
-		pthread_mutex_unlock(&client->lock);
-		const struct troupe_client *before = delivering;
-		delivering = client;
-		while (expired != NULL) {
-			struct pr_pending *pending = expired;
-			expired = pending->queue_next;
-			finish_expired(pending);
-		}
-		delivering = before;
-		pthread_mutex_lock(&client->lock);
-	}
-	client->ticking = false;
 	pump(client, &chores);
 	leave(client, &chores);
+	const struct troupe_client *before = delivering;
+	delivering = client;
+	while (expired != NULL) {
+		struct pr_pending *pending = expired;
+		expired = pending->queue_next;
+		pr_pending_finish_expired(pending);
+	}
+	delivering = before;
+	pthread_mutex_lock(&client->lock);
+}
+
+static void add_ms(struct timespec *time, uint32_t ms)
+{
+	time->tv_nsec += (long)ms * 1000000;
+	time->tv_sec += time->tv_nsec / 1000000000;
+	time->tv_nsec %= 1000000000;
+}
+
+/* A thread of our own, asleep while no call is outstanding: nng 1.5.2 spins for the rest of the
+ * millisecond whenever one of its sleeps ends, which was a third of the client's CPU. */
+static void *keep_time(void *arg)
+{
+	struct troupe_client *client = arg;
+	pthread_mutex_lock(&client->lock);
+	while (!client->clock_stop) {
+		client->ticking = client->wheel.count > 0;
+		if (!client->ticking) {
+			pthread_cond_wait(&client->clock_wake, &client->lock);
+			continue;
+		}
+		struct timespec until;
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		add_ms(&until, PR_WHEEL_TICK_MS);
+		(void)pthread_cond_timedwait(&client->clock_wake, &client->lock, &until);
+		tick(client);
+	}
+	pthread_mutex_unlock(&client->lock);
+	return NULL;
 }
 
 static void kicked(void *arg)
@@ -602,6 +557,32 @@ static int open_socket(struct troupe_client *client)
 	return nng_dialer_start(dialer, NNG_FLAG_NONBLOCK);
 }
 
+/* The application's signals are not for this thread. */
+static int start_clock(struct troupe_client *client)
+{
+	sigset_t all;
+	sigset_t before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int result = pthread_create(&client->clock, NULL, keep_time, client);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	client->clock_started = result == 0;
+	if (result == 0) {
+		pthread_setname_np(client->clock, "troupe:clock");
+	}
+	return result == 0 ? 0 : NNG_ENOMEM;
+}
+
+static void init_locks(struct troupe_client *client)
+{
+	pthread_condattr_t monotonic;
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&client->clock_wake, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	pthread_mutex_init(&client->lock, NULL);
+}
+
 static int open_client(struct troupe_client *client, const struct troupe_client_options *options)
 {
 	uint64_t seeds[3];
@@ -622,7 +603,7 @@ static int open_client(struct troupe_client *client, const struct troupe_client_
 		return NNG_ENOMEM;
 	}
 	int result;
-	if ((result = nng_aio_alloc(&client->tick, ticked, client)) != 0 ||
+	if ((result = start_clock(client)) != 0 ||
 		(result = nng_aio_alloc(&client->kick, kicked, client)) != 0 ||
 		(result = open_flights(client, options)) != 0) {
 		return result;
@@ -640,7 +621,7 @@ struct troupe_client *troupe_client_open(
 		client = calloc(1, sizeof(*client));
 	}
 	if (client != NULL) {
-		pthread_mutex_init(&client->lock, NULL);
+		init_locks(client);
 		int result = open_client(client, options);
 		if (result == 0) {
 			return client;
@@ -660,6 +641,18 @@ static void stop(nng_aio *aio)
 	if (aio != NULL) {
 		nng_aio_stop(aio);
 	}
+}
+
+static void stop_clock(struct troupe_client *client)
+{
+	if (!client->clock_started) {
+		return;
+	}
+	pthread_mutex_lock(&client->lock);
+	client->clock_stop = true;
+	pthread_cond_signal(&client->clock_wake);
+	pthread_mutex_unlock(&client->lock);
+	pthread_join(client->clock, NULL);
 }
 
 /* Messages that are out get a moment to be answered. That is polite, and it is needed: when libnng
@@ -695,7 +688,7 @@ void troupe_client_close(struct troupe_client *client)
 	while (atomic_load_explicit(&client->launching, memory_order_acquire) != 0) {
 		nng_msleep(1);
 	}
-	stop(client->tick);
+	stop_clock(client);
 	stop(client->kick);
 	for (uint32_t i = 0; i < FLIGHTS_MAX + SLOW_FLIGHTS; i++) {
 		stop(client->flights[i].aio);
@@ -706,38 +699,23 @@ void troupe_client_close(struct troupe_client *client)
 	}
 	struct pr_pending *pending;
 	while ((pending = pr_wheel_any(&client->wheel)) != NULL) {
-		finish_own(pending, TROUPE_E_CLOSED, "the client was closed");
+		pr_pending_finish_own(pending, TROUPE_E_CLOSED, "the client was closed");
 	}
-	nng_aio_free(client->tick);
 	nng_aio_free(client->kick);
 	for (uint32_t i = 0; i < FLIGHTS_MAX + SLOW_FLIGHTS; i++) {
 		nng_aio_free(client->flights[i].aio); /* NULL is fine */
 		free(client->flights[i].calls);
 	}
+	pthread_cond_destroy(&client->clock_wake);
 	pthread_mutex_destroy(&client->lock);
 	free(client->url);
 	free(client);
 }
 
-static bool too_long(const char *text, size_t most)
-{
-	return text != NULL && strnlen(text, most + 1) > most;
-}
-
-static int check(const struct troupe_call *call)
-{
-	if ((unsigned)call->kind > TROUPE_PING || too_long(call->type, PR_TYPE_MAX) ||
-		too_long(call->id, PR_ID_MAX) || too_long(call->name, PR_NAME_MAX) ||
-		call->command_id_size > PR_COMMAND_ID_MAX) {
-		return TROUPE_BAD_REQUEST;
-	}
-	return call->payload_size > PR_PAYLOAD_MAX ? TROUPE_TOO_LARGE : TROUPE_OK;
-}
-
 int troupe_client_submit(struct troupe_client *client, const struct troupe_call *call,
 	troupe_answer_fn *done, void *arg)
 {
-	int code = check(call);
+	int code = pr_pending_check(call);
 	if (code != TROUPE_OK) {
 		return code;
 	}

@@ -9,6 +9,21 @@ static struct rt_bytes text_or_empty(const char *text)
 	return rt_bytes_str(text != NULL ? text : "");
 }
 
+static bool too_long(const char *text, size_t most)
+{
+	return text != NULL && strnlen(text, most + 1) > most;
+}
+
+int pr_pending_check(const struct troupe_call *call)
+{
+	if ((unsigned)call->kind > TROUPE_PING || too_long(call->type, PR_TYPE_MAX) ||
+		too_long(call->id, PR_ID_MAX) || too_long(call->name, PR_NAME_MAX) ||
+		call->command_id_size > PR_COMMAND_ID_MAX) {
+		return TROUPE_BAD_REQUEST;
+	}
+	return call->payload_size > PR_PAYLOAD_MAX ? TROUPE_TOO_LARGE : TROUPE_OK;
+}
+
 struct pr_pending *pr_pending_new(const struct troupe_call *call, const uint64_t id_number[2])
 {
 	struct pr_call body = {.type = text_or_empty(call->type),
@@ -39,6 +54,78 @@ struct pr_pending *pr_pending_new(const struct troupe_call *call, const uint64_t
 		(body.expected != 0 ? 1 + pr_varint_size(body.expected) : 0) + (body.json ? 2 : 0);
 	pending->command_id_at = (uint32_t)(size - behind - body.command_id.size);
 	return pending;
+}
+
+uint8_t *pr_pending_put(uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now)
+{
+	uint64_t left = pending->deadline_ms > now ? pending->deadline_ms - now : 1;
+	size_t size = 1 + pr_varint_size(index + 1) + pending->body_size + 1 + pr_varint_size(left);
+	*at++ = 0x0a;
+	at = pr_varint_put(at, size);
+	*at++ = 0x08;
+	at = pr_varint_put(at, index + 1);
+	memcpy(at, pending->body, pending->body_size);
+	at += pending->body_size;
+	*at++ = 0x50;
+	return pr_varint_put(at, left);
+}
+
+/* Calls back and frees. No lock; the call is in no list. */
+static void finish(struct pr_pending *pending, struct troupe_answer *answer)
+{
+	answer->attempts = pending->attempts;
+	if (answer->command_id_size == 0 && pending->command_id_size > 0) {
+		answer->command_id = pending->body + pending->command_id_at;
+		answer->command_id_size = pending->command_id_size;
+	}
+	pending->done(pending->arg, answer);
+	free(pending);
+}
+
+void pr_pending_finish_own(struct pr_pending *pending, int code, const char *error)
+{
+	struct troupe_answer answer = {.code = code, .error = error};
+	finish(pending, &answer);
+}
+
+void pr_pending_finish_expired(struct pr_pending *pending)
+{
+	if (pending->attempts == 0) {
+		pr_pending_finish_own(pending, TROUPE_E_CONNECT,
+			"not sent before the deadline: no connection, or earlier calls are not "
+			"answered");
+	} else if (pending->outcome_known && pending->flight == NULL && pending->last_code != 0) {
+		pr_pending_finish_own(pending, pending->last_code,
+			pending->last_code == TROUPE_BUSY
+				? "the node was busy until the deadline"
+				: "the node was unavailable until the deadline");
+	} else {
+		pr_pending_finish_own(pending, TROUPE_TIMEOUT, "no answer before the deadline");
+	}
+}
+
+void pr_pending_finish_answered(struct pr_pending *pending, const struct pr_answer *view)
+{
+	/* The text has to end with a NUL; only refusals have one. */
+	char text[512];
+	size_t size = view->error.size < sizeof(text) ? view->error.size : sizeof(text) - 1;
+	if (size > 0) {
+		memcpy(text, view->error.data, size);
+	}
+	text[size] = '\0';
+	struct troupe_answer answer = {.code = (int)view->code,
+		.error = text,
+		.payload = view->payload.data,
+		.payload_size = view->payload.size,
+		.shard = view->shard,
+		.offset = view->offset,
+		.seq = view->seq,
+		.events = view->events,
+		.retry_after_ms = view->retry_after_ms,
+		.repeated = view->repeated,
+		.command_id = view->command_id.data,
+		.command_id_size = view->command_id.size};
+	finish(pending, &answer);
 }
 
 void pr_queue_push(struct pr_queue *queue, struct pr_pending *pending)

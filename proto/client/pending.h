@@ -4,7 +4,7 @@
  *
  * Threads: under the client's lock; a call that was taken out of queue, wheel and flight belongs to
  *          the thread that took it.
- * Limits:  every operation is O(1); a turn of the wheel looks at each call once in about 20 s.
+ * Limits:  every operation is O(1); a turn of the wheel looks at each call once in about 5 s.
  */
 #ifndef PROTO_CLIENT_PENDING_H
 #define PROTO_CLIENT_PENDING_H
@@ -13,10 +13,12 @@
 #include "runtime/base/bytes.h"
 
 #define PR_WHEEL_SLOTS   512u
-/* How late a deadline or the end of a back-off may be noticed. nng 1.5.2 spins for the rest of the
- * millisecond whenever a sleep ends: at 10 ms that was 7 % of a core. */
-#define PR_WHEEL_TICK_MS 40u
+/* How late a deadline or the end of a back-off may be noticed. */
+#define PR_WHEEL_TICK_MS 10u
 
+#define PR_PENDING_OVERHEAD 24u /* tag, length, call id and time limit */
+
+struct pr_answer;
 struct pr_flight;
 
 struct pr_pending {
@@ -53,6 +55,18 @@ struct pr_wheel {
 /* The encoded copy of a call. id_number makes command ids: two random words and a count. NULL: out
  * of memory. The sizes were checked. */
 struct pr_pending *pr_pending_new(const struct troupe_call *call, const uint64_t id_number[2]);
+
+/* TROUPE_OK, TROUPE_BAD_REQUEST or TROUPE_TOO_LARGE. */
+int pr_pending_check(const struct troupe_call *call);
+/* One try: writes body_size + at most PR_PENDING_OVERHEAD bytes. call_id is index + 1, the place in
+ * the flight; the node gets what is left of the deadline. */
+uint8_t *pr_pending_put(
+	uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now);
+
+/* Each calls back and frees; no lock may be held, the call is in no list any more. */
+void pr_pending_finish_answered(struct pr_pending *pending, const struct pr_answer *view);
+void pr_pending_finish_own(struct pr_pending *pending, int code, const char *error);
+void pr_pending_finish_expired(struct pr_pending *pending);
 
 void pr_queue_push(struct pr_queue *queue, struct pr_pending *pending);
 void pr_queue_remove(struct pr_queue *queue, struct pr_pending *pending);
