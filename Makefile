@@ -181,8 +181,14 @@ purity: $(DOMAIN_OBJS)
 prefixes: $(ARCHIVES)
 	$(Q)$(foreach m,$(MODULES),nm -g --defined-only $(B)/lib$(m).a 2>/dev/null | awk -v p='^($($(m)_PREFIX))_' \
 	  'NF == 3 && $$3 !~ p && $$3 !~ /^__/ { print "$(m)/: symbol without its prefix: " $$3; bad = 1 } END { exit bad }' || exit 1;)
+# What was found clean stays so until its object is rebuilt.
+$(B)/%.tidy: $(B)/%.o .clang-tidy
+	$(call say,TIDY)
+	$(Q)clang-tidy --quiet -p . $*.c 2>$@.log >&2 || { grep -v 'warnings generated' $@.log; exit 1; }
+	@touch $@
 tidy: compile_commands.json
-	$(Q)printf '%s\n' $(filter-out tests/% bench/%,$(ALL_SRCS)) | xargs -P2 -n4 clang-tidy --quiet -p .
+	$(Q)$(MAKE) --no-print-directory -k -j2 \
+	  $(patsubst %.c,$(B)/%.tidy,$(filter-out tests/% bench/%,$(ALL_SRCS)))
 cppcheck: | $(PB_HEADERS)
 	$(Q)cppcheck -j2 --std=c11 --enable=warning,portability,performance --inline-suppr --quiet \
 	  --error-exitcode=1 -I. $(filter-out tests/% bench/%,$(ALL_SRCS))

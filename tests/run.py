@@ -158,7 +158,7 @@ class Driver:
     def units(self):
         return sorted(p[:-2] for p in glob.glob("tests/unit/**/test_*.c", root_dir=ROOT, recursive=True))
 
-    def unit_stage(self, variant, select=None, seconds=300):
+    def unit_stage(self, variant, select=None, seconds=600):
         self.build(variant)
         programs = [p for p in self.units() if select is None or select(p)]
         return self.run_units(variant, programs, seconds)
@@ -229,11 +229,11 @@ def stage_lint(driver):
 
 
 def stage_asan(driver):
-    return driver.unit_stage("asan", seconds=600)
+    return driver.unit_stage("asan")
 
 
 def stage_tsan(driver):
-    count = driver.unit_stage("tsan", lambda p: not re.search(UNTHREADED, p), seconds=600)
+    count = driver.unit_stage("tsan", lambda p: not re.search(UNTHREADED, p))
     for source in sorted(glob.glob("tests/stress/**/stress_*.c", root_dir=ROOT, recursive=True)):
         program = source[:-2]
         run = execute(["build/tsan/" + program], "tsan-" + program, 300,
