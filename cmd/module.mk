@@ -1,12 +1,13 @@
 # cmd: the daemon and the command line. Nothing else includes from here.
 cmd_LISTENER_SRCS := \
 	cmd/trouped/callpool.c \
+	cmd/trouped/connection.c \
 	cmd/trouped/listener.c \
 	cmd/trouped/peers.c \
 	cmd/trouped/url.c
 
 tests/unit/cmd/trouped/test_listener_EXTRA := $(cmd_LISTENER_SRCS) tests/unit/cmd/trouped/fake_node.c
-tests/unit/cmd/trouped/test_peers_EXTRA := cmd/trouped/peers.c
+tests/unit/cmd/trouped/test_peers_EXTRA := cmd/trouped/peers.c cmd/trouped/connection.c
 tests/unit/cmd/test_nearest_EXTRA := cmd/nearest.c
 tests/unit/cmd/trouped/test_config_EXTRA := cmd/trouped/config.c cmd/trouped/url.c cmd/nearest.c
 tests/unit/cmd/troupe/test_options_EXTRA := cmd/troupe/options.c cmd/nearest.c

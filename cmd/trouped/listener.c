@@ -1,14 +1,19 @@
 #include "cmd/trouped/listener.h"
 
+#include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/supplemental/util/platform.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cmd/trouped/callpool.h"
+#include "cmd/trouped/connection.h"
 #include "cmd/trouped/peers.h"
 #include "proto/guard.h"
 #include "proto/json.h"
@@ -20,6 +25,7 @@
 #define FRAME_SLACK     64u /* SP header in front of a message */
 #define BUSY_RETRY_MS   20u
 #define LINGER_MS       20
+#define CLOSE_WITHIN_S  1
 #define ANSWERS_MAX     (32u * 1024u * 1024u) /* of one message */
 #define DEADLINE_MAX_MS (10u * 60u * 1000u)
 
@@ -57,7 +63,8 @@ struct door {
 struct td_listener {
 	struct td_listener_options options;
 	nng_socket socket;
-	bool open; /* the socket */
+	bool open;    /* the socket */
+	sem_t closed; /* the socket, at the end */
 	struct td_callpool *pool;
 	struct td_peers *peers;
 	struct door *doors;
@@ -109,12 +116,38 @@ static void again(struct door *door)
 	atomic_fetch_sub(&listener->active, 1);
 }
 
+static bool is_cut(const struct td_peer *peer)
+{
+	return peer != NULL && atomic_load_explicit(&peer->cut, memory_order_relaxed);
+}
+
+/* Disconnects a client. Until nng has noticed, what comes from it is dropped. */
+static void cut_off(struct door *door)
+{
+	struct td_peer *peer =
+		td_peers_find(door->listener->peers, (uint32_t)nng_pipe_id(door->pipe));
+	if (peer == NULL || atomic_exchange(&peer->cut, true)) {
+		return;
+	}
+	uint64_t key = atomic_load(&peer->key);
+	if (key == 0) {
+		nng_pipe_close(door->pipe);
+	} else {
+		/* False: the client has left, and nng will notice. */
+		(void)td_connection_sever(key);
+	}
+}
+
 /* Sends the answers; without any (no memory for them) the client is cut off, so that it repeats. */
 static void answer(struct door *door, nng_msg *reply)
 {
+	bool cut = is_cut(door->peer);
 	release(door);
 	if (reply == NULL) {
-		nng_pipe_close(door->pipe);
+		cut_off(door);
+	}
+	if (reply == NULL || cut) {
+		nng_msg_free(reply);
 		again(door);
 		return;
 	}
@@ -400,10 +433,9 @@ static void submit(struct door *door)
 	drop(door, here);
 }
 
-static bool over_limits(struct door *door, size_t size)
+static bool over_limits(struct door *door, struct td_peer *peer, size_t size)
 {
 	struct td_listener *listener = door->listener;
-	struct td_peer *peer = td_peers_find(listener->peers, (uint32_t)door->pipe.id);
 	if (peer != NULL) {
 		if (!td_peer_take(listener->peers, peer, door->count, size)) {
 			return true;
@@ -439,6 +471,13 @@ static void received(struct door *door)
 	door->request = nng_aio_get_msg(door->aio);
 	door->pipe = nng_msg_get_pipe(door->request);
 	nng_aio_set_msg(door->aio, NULL);
+	struct td_peer *peer = td_peers_find(listener->peers, (uint32_t)nng_pipe_id(door->pipe));
+	if (is_cut(peer)) {
+		nng_msg_free(door->request);
+		door->request = NULL;
+		receive(door);
+		return;
+	}
 	size_t size = nng_msg_len(door->request);
 	atomic_fetch_add(&listener->active, 1);
 	atomic_fetch_add_explicit(&listener->bytes, size, memory_order_relaxed);
@@ -455,7 +494,7 @@ static void received(struct door *door)
 			err == RT_E_TOOLARGE ? TROUPE__CODE__CODE_TOO_LARGE
 					     : TROUPE__CODE__CODE_BAD_REQUEST,
 			info.text);
-	} else if (over_limits(door, size)) {
+	} else if (over_limits(door, peer, size)) {
 		refuse_busy(door, "too many calls of this connection are under way");
 	} else {
 		submit_unless_stopping(door);
@@ -472,7 +511,7 @@ static void sent(struct door *door, int result)
 		if (result == NNG_ETIMEDOUT) {
 			/* It does not read: without this it would hold a context for each answer.
 			 */
-			nng_pipe_close(door->pipe);
+			cut_off(door);
 		}
 	}
 	if (result == NNG_ECLOSED) {
@@ -505,7 +544,8 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg)
 	uint32_t id = (uint32_t)nng_pipe_id(pipe);
 	if (event == NNG_PIPE_EV_REM_POST) {
 		td_peers_remove(listener->peers, id);
-	} else if (atomic_load(&listener->stopping) || !td_peers_add(listener->peers, id)) {
+	} else if (atomic_load(&listener->stopping) ||
+		   !td_peers_admit(listener->peers, id, td_connection_key(pipe))) {
 		atomic_fetch_add_explicit(&listener->refused, 1, memory_order_relaxed);
 		nng_pipe_close(pipe);
 	}
@@ -667,6 +707,40 @@ void td_listener_stop(struct td_listener *listener)
 	}
 }
 
+static void *close_socket(void *arg)
+{
+	struct td_listener *listener = arg;
+	nng_close(listener->socket);
+	sem_post(&listener->closed);
+	return NULL;
+}
+
+/* False: nng waits for a connection that it lost track of (connection.h). Then its threads may
+ * still come back, and everything they know must stay. */
+static bool close_in_time(struct td_listener *listener)
+{
+	pthread_t thread;
+	struct timespec until;
+	sem_init(&listener->closed, 0, 0);
+	if (pthread_create(&thread, NULL, close_socket, listener) != 0) {
+		return false;
+	}
+	timespec_get(&until, TIME_UTC);
+	until.tv_sec += CLOSE_WITHIN_S;
+	int result;
+	while ((result = sem_timedwait(&listener->closed, &until)) != 0 && errno == EINTR) {
+	}
+	if (result != 0) {
+		pthread_detach(thread);
+		rt_log(RT_LOG_WARN, "listener",
+			"nng does not close its connections; left as they are");
+		return false;
+	}
+	pthread_join(thread, NULL);
+	sem_destroy(&listener->closed);
+	return true;
+}
+
 void td_listener_close(struct td_listener *listener)
 {
 	if (listener == NULL) {
@@ -682,7 +756,9 @@ void td_listener_close(struct td_listener *listener)
 			 * connection, and closing throws away what the kernel has not taken. */
 			nng_msleep(LINGER_MS);
 		}
-		nng_close(listener->socket);
+		if (!close_in_time(listener)) {
+			return;
+		}
 	}
 	for (uint32_t i = 0; i < listener->door_count; i++) {
 		nng_aio_stop(listener->doors[i].aio); /* waits for its callback */

@@ -3,14 +3,19 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "cmd/trouped/connection.h"
 #include "runtime/base/assert.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 
-#define WINDOW 32u /* slots looked at for one id; pipe ids count up, so they spread evenly */
+#define SWEEP_EVERY_MS 50u
+#define WINDOW         32u /* slots looked at for one id; pipe ids count up, so they spread evenly */
 
 struct td_peers {
 	struct td_peer_limits limits;
 	pthread_mutex_t lock; /* of add and remove */
 	_Atomic uint32_t count;
+	_Atomic uint64_t swept_ms;
 	struct td_peer slots[TD_PEER_SLOTS];
 };
 
@@ -50,7 +55,7 @@ static struct td_peer *free_slot(struct td_peers *peers, uint32_t id)
 	return NULL;
 }
 
-bool td_peers_add(struct td_peers *peers, uint32_t id)
+bool td_peers_add(struct td_peers *peers, uint32_t id, uint64_t key)
 {
 	pthread_mutex_lock(&peers->lock);
 	struct td_peer *peer = NULL;
@@ -58,6 +63,8 @@ bool td_peers_add(struct td_peers *peers, uint32_t id)
 		peer = free_slot(peers, id);
 	}
 	if (peer != NULL) {
+		atomic_store(&peer->cut, false);
+		atomic_store(&peer->key, key);
 		atomic_store(&peer->id, id);
 		atomic_fetch_add(&peers->count, 1);
 	}
@@ -74,6 +81,62 @@ void td_peers_remove(struct td_peers *peers, uint32_t id)
 		atomic_fetch_sub(&peers->count, 1);
 	}
 	pthread_mutex_unlock(&peers->lock);
+}
+
+static bool contains(const uint64_t *keys, size_t count, uint64_t key)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (keys[i] == key) {
+			return true;
+		}
+	}
+	return false;
+}
+
+uint32_t td_peers_sweep(struct td_peers *peers, const uint64_t *living, size_t count)
+{
+	uint32_t removed = 0;
+	pthread_mutex_lock(&peers->lock);
+	for (size_t i = 0; i < TD_PEER_SLOTS; i++) {
+		struct td_peer *peer = &peers->slots[i];
+		uint64_t key = atomic_load(&peer->key);
+		if (atomic_load(&peer->id) != 0 && key != 0 && !contains(living, count, key)) {
+			atomic_store(&peer->id, 0);
+			atomic_fetch_sub(&peers->count, 1);
+			removed++;
+		}
+	}
+	pthread_mutex_unlock(&peers->lock);
+	return removed;
+}
+
+static void sweep(struct td_peers *peers)
+{
+	uint64_t now_ms = rt_clock_now_ns() / 1000000u;
+	uint64_t last_ms = atomic_load(&peers->swept_ms);
+	if (now_ms < last_ms + SWEEP_EVERY_MS ||
+		!atomic_compare_exchange_strong(&peers->swept_ms, &last_ms, now_ms)) {
+		return;
+	}
+	uint64_t *living = malloc(TD_PEER_SLOTS * sizeof(*living));
+	if (living == NULL) {
+		return;
+	}
+	uint32_t gone = td_peers_sweep(peers, living, td_connection_alive(living, TD_PEER_SLOTS));
+	if (gone > 0) {
+		rt_log(RT_LOG_WARN, "listener",
+			"nng keeps %u connections that are gone; a restart frees them", gone);
+	}
+	free(living);
+}
+
+bool td_peers_admit(struct td_peers *peers, uint32_t id, uint64_t key)
+{
+	if (td_peers_add(peers, id, key)) {
+		return true;
+	}
+	sweep(peers);
+	return td_peers_add(peers, id, key);
 }
 
 uint32_t td_peers_count(const struct td_peers *peers)

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/base/err.h"
@@ -21,6 +22,8 @@ struct td_peer {
 	_Atomic uint32_t id; /* nng's pipe id; 0: free */
 	_Atomic uint32_t messages, calls;
 	_Atomic uint64_t bytes;
+	_Atomic uint64_t key; /* of its connection (connection.h); 0: none */
+	_Atomic bool cut;     /* it is being disconnected: nothing of it is answered any more */
 };
 
 struct td_peer_limits {
@@ -35,8 +38,12 @@ RT_NODISCARD rt_err td_peers_new(const struct td_peer_limits *limits, struct td_
 void td_peers_free(struct td_peers *peers);
 
 /* False: over the limit of connections; refuse it. */
-bool td_peers_add(struct td_peers *peers, uint32_t id);
+bool td_peers_add(struct td_peers *peers, uint32_t id, uint64_t key);
 void td_peers_remove(struct td_peers *peers, uint32_t id);
+/* The same, but looks first for those that are gone although nng never said so (connection.h). */
+bool td_peers_admit(struct td_peers *peers, uint32_t id, uint64_t key);
+/* Removes those whose key is not among the living; returns how many. */
+uint32_t td_peers_sweep(struct td_peers *peers, const uint64_t *living, size_t count);
 uint32_t td_peers_count(const struct td_peers *peers);
 
 /* NULL: it is gone already. */
