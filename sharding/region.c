@@ -56,9 +56,10 @@ static void on_committed(void *arg, uint64_t upto)
 {
 	struct member *member = arg;
 	struct sh_region *region = member->region;
-	ac_shard_commit(&member->shard, upto);
+	/* Before the answers leave: who got one finds its events in the feed of another worker. */
 	atomic_store_explicit(
 		&region->options.committed[member->shard.index], upto, memory_order_release);
+	ac_shard_commit(&member->shard, upto);
 	if (region->starting > 0 && --region->starting == 0) {
 		region->started(region->started_arg);
 		fill_next(region);
