@@ -73,7 +73,7 @@ uint64_t td_connection_key(nng_pipe pipe)
 /* 0: the descriptor is not a connected TCP socket. */
 static uint64_t key_of_descriptor(int fd)
 {
-	struct sockaddr_storage here, there;
+	struct sockaddr_storage here = {0}, there = {0};
 	struct place local, remote;
 	socklen_t here_size = sizeof(here), there_size = sizeof(there);
 	if (getpeername(fd, (struct sockaddr *)&there, &there_size) != 0 ||
@@ -140,6 +140,7 @@ static bool collect(void *arg, int fd, uint64_t key)
 	return keys->count == keys->max;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): written through keys */
 size_t td_connection_alive(uint64_t *list, size_t max)
 {
 	struct keys keys = {.list = list, .max = max};
