@@ -138,6 +138,16 @@ static void cut_off(struct door *door)
 	}
 }
 
+/* Many clients that do not read must not take the last doors from those that do. */
+static nng_duration patience_ms(struct td_listener *listener)
+{
+	uint32_t scarce = listener->door_count - listener->door_count / 4;
+	nng_duration whole = (nng_duration)listener->options.send_timeout_ms;
+	return atomic_load_explicit(&listener->active, memory_order_relaxed) < scarce
+		       ? whole
+		       : whole / 8 + 1;
+}
+
 /* Sends the answers; without any (no memory for them) the client is cut off, so that it repeats. */
 static void answer(struct door *door, nng_msg *reply)
 {
@@ -152,7 +162,7 @@ static void answer(struct door *door, nng_msg *reply)
 		return;
 	}
 	door->state = SENDING;
-	nng_aio_set_timeout(door->aio, (nng_duration)door->listener->options.send_timeout_ms);
+	nng_aio_set_timeout(door->aio, patience_ms(door->listener));
 	nng_aio_set_msg(door->aio, reply);
 	nng_ctx_send(door->ctx, door->aio);
 }
