@@ -68,9 +68,9 @@ class Calls(unittest.TestCase):
         self.assertEqual((answer.code, answer.payload["balance"], answer.seq), (t.OK, 70, 2))
         self.assertEqual(self.client.query("account", "nobody", "Balance", {}).code, t.NOT_FOUND)
         state = self.client.state("account", "asked")
-        self.assertEqual((state.code, state.payload["balance"]), (t.OK, 70))
+        self.assertEqual((state.code, state.payload["seq"], state.payload["state"]["balance"]), (t.OK, 2, 70))
         before = self.client.state("account", "asked", at_seq=1)
-        self.assertEqual((before.code, before.payload.get("balance", 0)), (t.OK, 0))
+        self.assertEqual((before.code, before.payload["state"]["balance"]), (t.OK, 0))
 
     def test_events_in_pages(self):
         self.opened("told")
