@@ -18,13 +18,12 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "chaos")]
+sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "client")]
 
-import wire  # noqa: E402
 from node import Node  # noqa: E402
+from troupe_client import BAD_REQUEST, OK, REFUSED, TroupeClient  # noqa: E402
 
 APPS = os.path.join(ROOT, os.environ.get("TROUPE_SHARED", "../shared"), "data", "apps")
-OK, REFUSED, BAD_REQUEST = wire.OK, wire.REFUSED, wire.BAD_REQUEST
 CLIENTS = 64
 
 
@@ -40,27 +39,6 @@ def summary(name):
 
 def digest(lines):
     return hashlib.sha256("".join(line + "\n" for line in lines).encode()).hexdigest()
-
-
-class Client:
-    """One call at a time over one connection, JSON both ways."""
-
-    def __init__(self, node):
-        self.link = wire.Link(node.port)
-
-    def call(self, kind, type_, entity, name, payload, command_id=b""):
-        encoded = wire.call(1, kind, type_, entity, name, json.dumps(payload), command_id, json=1)
-        answer = self.link.ask(encoded)[0]
-        return answer._replace(payload=json.loads(answer.payload) if answer.payload else None)
-
-    def command(self, type_, entity, name, payload, command_id):
-        return self.call(wire.COMMAND, type_, entity, name, payload, command_id)
-
-    def query(self, type_, entity, name, payload):
-        return self.call(wire.QUERY, type_, entity, name, payload)
-
-    def close(self):
-        self.link.close()
 
 
 class Calculator:
@@ -98,7 +76,7 @@ class Calculator:
                 self.wrong.append((index, request, answer.code, answer.error))
 
     def play(self, numbered):
-        client = Client(self.node)
+        client = TroupeClient(self.node.host, self.node.port)
         try:
             for index, request in numbered:
                 self.one(client, index, request)
@@ -106,7 +84,7 @@ class Calculator:
             client.close()
 
     def values(self, count):
-        client = Client(self.node)
+        client = TroupeClient(self.node.host, self.node.port)
         try:
             return [client.query("calculator", "value-%d" % i, "Value", {}).payload["value"] for i in range(count)]
         finally:
@@ -193,7 +171,7 @@ class LedgerTest(unittest.TestCase):
     def test_every_answer_and_the_final_balances(self):
         expected = summary("ledger")
         with Node() as node:
-            client = Client(node)
+            client = TroupeClient(node.host, node.port)
             self.addCleanup(client.close)
             for index, request in enumerate(workload("ledger")):
                 self.one(client, index, request)
