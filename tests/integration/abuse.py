@@ -176,21 +176,26 @@ class Abuse(unittest.TestCase):
         self.under("200 half-open connections", attack)
 
     def test_50_clients_that_never_read(self):
-        # Every answer is some kilobytes, every socket buffer small. Not more calls than it takes: an
-        # attack that keeps the processors busy tells nothing about blocking.
-        body = t.encode_call(t._call(t.TYPES, json=True), 1) * 16
+        # Answers of 300 KB that cost the node little: an attack that keeps the processors busy tells
+        # nothing about blocking. Sixteen of them are more than the kernel takes for a connection.
+        with t.TroupeClient(self.node.host, self.node.port) as client:
+            client.command("account", "fat", "Open", {})
+            client.send_batch([t.command("account", "fat", "Deposit", {"amount": 1, "ref": "x" * 1000})
+                               for _ in range(300)])
+        body = t.encode_call(t._call(t.EVENTS, "account", "fat", json=False), 1)
 
         def attack():
             hogs = [self.connect(receive_buffer=4096) for _ in range(50)]
             for hog in hogs:
                 hog.setblocking(False)
-            for _ in range(12):
+            for _ in range(16):
                 for hog in list(hogs):
                     try:
                         if hog.send(frame(body)) < len(frame(body)):
                             hogs.remove(hog)
                     except OSError:
                         hogs.remove(hog)
+                    time.sleep(.002)  # many at once would be load, which makes everybody slower
             time.sleep(1)
 
         def given_up():
@@ -198,7 +203,7 @@ class Abuse(unittest.TestCase):
                 return client.status()["rpc"]["sendFailures"]
         before = given_up()
         self.under("50 clients that never read", attack)
-        self.assertGreaterEqual(given_up() - before, 50, "answers were taken: that was no attack")
+        self.assertGreaterEqual(given_up() - before, 25, "answers were taken: that was no attack")
 
     def test_bad_handshakes(self):
         bad = (b"GET / HTTP/1.1\r\n\r\n", b"\0SP\1\0\x30\0\0", b"\0SQ\0\0\x30\0\0", b"\0SP\0\0\x10\0\0",
