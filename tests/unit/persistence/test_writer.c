@@ -246,9 +246,9 @@ static void a_backlog_of_the_index_holds_the_writer(void **state)
 	}
 	/* Both workers have come back to their loops, so both have submitted. */
 	struct rt_post barrier[WORKERS] = {0};
+	main_node = node;
 	for (uint32_t i = 0; i < WORKERS; i++) {
 		barrier[i].run = wake_main;
-		main_node = node;
 		rt_worker_post_always(node->driver[i].worker, &barrier[i]);
 	}
 	for (uint32_t i = 0; i < WORKERS; i++) {
