@@ -145,6 +145,7 @@ TEST_SECONDS ?= 300
 $(B)/%.passed: $(B)/%
 	$(call say,TEST)
 	@LLVM_PROFILE_FILE=$(B)/$(notdir $*).profraw TSAN_OPTIONS=suppressions=tests/tsan.supp \
+	  LSAN_OPTIONS=suppressions=tests/lsan.supp:print_suppressions=0 \
 	  timeout $(TEST_SECONDS) $< > $<.log 2>&1 || { cat $<.log; echo "FAILED: $<"; exit 1; }
 	@touch $@
 check: $(UNIT_TESTS:%=$(B)/%.passed)

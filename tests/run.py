@@ -137,7 +137,8 @@ class Driver:
         return len(set(passed))
 
     def run_units(self, variant, programs, seconds):
-        env = {"TSAN_OPTIONS": "suppressions=tests/tsan.supp", "ASAN_OPTIONS": "detect_leaks=1"}
+        env = {"TSAN_OPTIONS": "suppressions=tests/tsan.supp", "ASAN_OPTIONS": "detect_leaks=1",
+               "LSAN_OPTIONS": "suppressions=tests/lsan.supp:print_suppressions=0"}
 
         def one(program):
             binary = os.path.join("build", variant, program)
