@@ -3,15 +3,17 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "runtime/sched/ask.h"
 #include "runtime/sched/family.h"
 #include "runtime/sched/stats.h"
 
-#define WORKERS 3u
-#define SENDERS 6u
-#define TELLS   60000u
-#define ASKS    20000u
+#define WORKERS  3u
+#define SENDERS  6u
+#define TELLS    60000u
+#define ASKS     20000u
+#define ATTEMPTS 20 /* rounds, each a process of its own image */
 
 enum {
 	GO = 1,
@@ -177,8 +179,9 @@ static enum rt_turn ask_turn(struct rt_actor *self, struct rt_envelope *env)
 static const struct rt_behaviour asker = {
 	.name = "asker", .turn = ask_turn, .started = started, .state_size = sizeof(struct sender)};
 
-int main(void)
+int main(int argc, char **argv)
 {
+	int attempt = argc > 1 ? atoi(argv[1]) : 1;
 	struct rt_system_options options = {.workers = WORKERS, .mailbox_cap = 64};
 	struct rt_system *system = NULL;
 	struct rt_errinfo info;
@@ -221,7 +224,15 @@ int main(void)
 	check(handled + refused == (uint64_t)SENDERS * TELLS, "handled + refused is not sent");
 	check(dropped == (uint64_t)SENDERS * TELLS, "a payload got lost");
 	check(answered == (uint64_t)SENDERS * ASKS, "an ask without an answer");
-	check(refused > 0 && answers[1] > 0 && answers[3] > 0, "nothing was full, gone or failed");
+	/* What overflows depends on who gets a core when. A round in which nothing did shows
+	 * nothing. */
+	if (refused == 0 || answers[1] == 0 || answers[3] == 0) {
+		check(attempt < ATTEMPTS, "nothing was full, gone or failed in any round");
+		char next[16];
+		snprintf(next, sizeof(next), "%d", attempt + 1);
+		execl("/proc/self/exe", argv[0], next, (char *)NULL);
+		check(false, "exec");
+	}
 	check(pending == 0, "questions are still open");
 	uv_sem_destroy(&done);
 	return 0;
