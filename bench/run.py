@@ -34,7 +34,7 @@ class Runs:
     """What the probes gave: results[probe][round] = {field: number, "others": .., "load": ..}."""
 
     def __init__(self, folder):
-        self.folder, self.results, self.problems = folder, {}, {}
+        self.folder, self.results, self.problems, self.skipped = folder, {}, {}, 0
 
     def measure(self, probes, probe, number):
         with Watch() as watch:
@@ -154,6 +154,8 @@ def foot(lines, runs):
         print("CPU of server and client per command: " + ", ".join(
             f"{name} {statistics.median(series.values()):.1f} us"
             for name, series in spent.items() if series))
+    if runs.skipped:
+        print(f"no time was left for {runs.skipped} runs (BENCH_LIMIT={LIMIT:.0f} seconds in all)")
     for reason in sorted(set(runs.problems.values())):
         print(f"missing: {reason}")
 
@@ -183,7 +185,9 @@ def main():
             for probe in order:
                 spent = time.monotonic() - start
                 if spent > LIMIT:
-                    runs.problems.setdefault(probe, f"{probe}: no time left")
+                    runs.skipped += 1
+                    if probe not in runs.results:
+                        runs.problems.setdefault(probe, "no time left")
                 elif probe not in runs.problems:
                     await_quiet()
                     runs.measure(probes, probe, number_of_round)
