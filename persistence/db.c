@@ -20,10 +20,10 @@ static const char *const family_names[PS_FAMILIES] = {
 	"allow_concurrent_memtable_write=false;avoid_flush_during_shutdown=true;"      \
 	"max_write_buffer_number=4;target_file_size_base=67108864;"                    \
 	"level_compaction_dynamic_level_bytes=true;skip_stats_update_on_db_open=true;" \
-	"compression=kZSTD;"
-/* Whole shards lie in files of their own: their older files move down a level as they are, since
- * new offsets never mix with old ones, and a shard can be dropped by the file. One compression on
- * all levels, as another one would make that move a rewrite. */
+	"compression=kLZ4Compression;bottommost_compression=kZSTD;"
+/* Whole shards lie in files of their own, so that a shard can be dropped by the file. LZ4 above and
+ * ZSTD at the bottom: with ZSTD everywhere files could move down as they are, but each flush cost
+ * three times the CPU, which commands then waited for. */
 #define BY_SHARD "sst_partitioner_factory={id=SstPartitionerFixedPrefixFactory;length=2;};"
 
 #define BY_AGE                                                                          \
@@ -222,6 +222,17 @@ static rocksdb_options_t *family_option(
 	return options;
 }
 
+/* Flushes and compactions take what commands leave of the CPU: at the same priority they halve the
+ * rate of commands for as long as they run. When they fall behind, RocksDB holds up the writer. */
+static void lower_background_priority(rocksdb_options_t *options)
+{
+	rocksdb_env_t *env = rocksdb_create_default_env();
+	rocksdb_env_lower_thread_pool_cpu_priority(env);
+	rocksdb_env_lower_high_priority_thread_pool_cpu_priority(env);
+	rocksdb_options_set_env(options, env);
+	rocksdb_env_destroy(env); /* only the handle: the default environment stays */
+}
+
 static rt_err make_options(struct ps_store *store, bool create, struct rt_errinfo *info)
 {
 	for (int i = 0; i < PS_FAMILIES; i++) {
@@ -230,6 +241,7 @@ static rt_err make_options(struct ps_store *store, bool create, struct rt_errinf
 			return RT_E_INVAL;
 		}
 	}
+	lower_background_priority(store->options[PS_DEFAULT]);
 	rocksdb_options_set_create_if_missing(store->options[PS_DEFAULT], create);
 	rocksdb_options_set_create_missing_column_families(store->options[PS_DEFAULT], create);
 	return RT_OK;
