@@ -407,7 +407,9 @@ static rt_err open_parts(struct sh_node *node, struct rt_errinfo *info)
 		return err;
 	}
 	node->shard_count = ps_store_shard_count(node->store);
-	struct rt_system_options system = {.workers = o->workers, .spin_us = 20};
+	/* A worker waits for clients and for the disk, which take longer than a spin pays for, and
+	 * the writer and nng's threads want the core. */
+	struct rt_system_options system = {.workers = o->workers, .spin_us = RT_SPIN_NONE};
 	err = rt_system_new(&system, &node->system, info);
 	if (err != RT_OK) {
 		return err;
