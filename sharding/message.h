@@ -14,7 +14,8 @@
 
 #include "sharding/raft.h"
 
-#define SH_MESSAGE_BYTES   (256u * 1024u) /* of records in one message, unless one alone is larger */
+#define SH_MESSAGE_BYTES   (256u * 1024u) /* of records in one message, unless one alone is larger \
+					   */
 #define SH_MESSAGE_RECORDS 1024u
 
 struct sh_message {

@@ -20,7 +20,12 @@
 
 #include "sharding/members.h"
 
-enum sh_role { SH_FOLLOWER, SH_PRE_CANDIDATE, SH_CANDIDATE, SH_LEADER };
+enum sh_role {
+	SH_FOLLOWER,
+	SH_PRE_CANDIDATE,
+	SH_CANDIDATE,
+	SH_LEADER
+};
 
 enum sh_message_type {
 	SH_MSG_APPEND = 1, /* entries index+1 .. index+count; count 0 is a heartbeat */
@@ -47,11 +52,12 @@ enum sh_message_flag {
 
 struct sh_raft_message {
 	uint8_t type, flags;
-	uint32_t count; /* APPEND, CHUNK: entries in the message */
+	uint32_t count;    /* APPEND, CHUNK: entries in the message */
 	uint64_t from, to; /* nodes */
 	uint64_t term;
 	/* APPEND: the entry before the first. APPEND_RESULT: stored and verified up to here, or the
-	 * rejected index. VOTE: the candidate's last. INSTALL: the floor. REMOVED: of the members. */
+	 * rejected index. VOTE: the candidate's last. INSTALL: the floor. REMOVED: of the members.
+	 */
 	uint64_t index;
 	uint64_t log_term; /* the term of the entry at index: APPEND, VOTE, INSTALL, last CHUNK */
 	uint64_t commit;   /* APPEND: the leader's */
@@ -69,7 +75,8 @@ struct sh_raft_entry {
 enum sh_out_kind {
 	SH_OUT_HARD,    /* make term and vote durable before any message that follows leaves */
 	SH_OUT_APPEND,  /* write entries; sh_raft_stored when durable */
-	SH_OUT_INSTALL, /* drop the log, fetch the shard from a node; sh_raft_installed when durable */
+	SH_OUT_INSTALL, /* drop the log, fetch the shard from a node; sh_raft_installed when durable
+			 */
 	SH_OUT_SEND,    /* APPEND with a count is an offer: answer with sh_raft_sent */
 	SH_OUT_COMMIT,
 	SH_OUT_MEMBERS, /* the set in use changed, or a set is committed */
@@ -132,8 +139,8 @@ struct sh_raft_settings {
 	uint64_t node;         /* this one, not 0 */
 	uint32_t election_ms;  /* 0: 1,000 */
 	uint32_t heartbeat_ms; /* 0: 100 */
-	uint32_t window;       /* a voter is promoted when at most this far behind; 0: 1,000 entries */
-	uint32_t rank;         /* turns the order in which voters campaign: the shard */
+	uint32_t window; /* a voter is promoted when at most this far behind; 0: 1,000 entries */
+	uint32_t rank;   /* turns the order in which voters campaign: the shard */
 	uint64_t seed;
 };
 
@@ -145,16 +152,20 @@ struct sh_raft_set {
 	struct sh_members members;
 };
 
-enum sh_peer_state { SH_PEER_PROBE, SH_PEER_PIPELINE, SH_PEER_INSTALL };
+enum sh_peer_state {
+	SH_PEER_PROBE,
+	SH_PEER_PIPELINE,
+	SH_PEER_INSTALL
+};
 #define SH_INFLIGHT_GROUPS 8u /* of SH_INFLIGHT_GROUP messages: 64 in flight per peer */
 #define SH_INFLIGHT_GROUP  8u
 
 struct sh_raft_peer { /* What a leader knows of one member. */
 	uint64_t node;
-	uint64_t match, next; /* next > match always */
-	uint64_t heard_at;    /* last message of this term */
-	uint64_t round, stamp; /* newest it confirmed */
-	uint64_t install_at;  /* when INSTALL was sent last */
+	uint64_t match, next;                   /* next > match always */
+	uint64_t heard_at;                      /* last message of this term */
+	uint64_t round, stamp;                  /* newest it confirmed */
+	uint64_t install_at;                    /* when INSTALL was sent last */
 	uint64_t group_end[SH_INFLIGHT_GROUPS]; /* last index of each full group in flight */
 	uint8_t group_count, group_messages;    /* full groups; messages in the open one */
 	uint8_t state;
@@ -188,9 +199,9 @@ struct sh_raft {
 	uint32_t set_count, set_cap;
 
 	uint64_t now;
-	uint64_t contact;  /* last word of a leader; votes are refused for an election timeout */
+	uint64_t contact; /* last word of a leader; votes are refused for an election timeout */
 	bool had_contact;
-	uint64_t deadline; /* follower, candidate: campaign then */
+	uint64_t deadline;               /* follower, candidate: campaign then */
 	uint64_t echo_round, echo_stamp; /* follower: newest of this leader */
 
 	/* Leader. */
@@ -199,7 +210,7 @@ struct sh_raft {
 	uint64_t quorum_at; /* next check that a quorum is heard */
 	uint64_t round;
 	uint64_t transferee, transfer_until;
-	bool lease_ended; /* a transfer was begun in this term */
+	bool lease_ended;                          /* a transfer was begun in this term */
 	struct sh_raft_peer peers[SH_MEMBERS_MAX]; /* in the order of the members, itself too */
 };
 
@@ -251,7 +262,8 @@ void sh_raft_applied(struct sh_raft *raft, uint64_t index);
 /* Forgets terms and sets up to floor, or as far as commit, stored, applied and installs under way
  * allow. */
 void sh_raft_compact(struct sh_raft *raft, uint64_t floor);
-/* RT_E_INVAL: no voter or itself. RT_E_FENCED: does not lead. Given up after an election timeout. */
+/* RT_E_INVAL: no voter or itself. RT_E_FENCED: does not lead. Given up after an election timeout.
+ */
 RT_NODISCARD rt_err sh_raft_transfer(struct sh_raft *raft, uint64_t now, uint64_t node);
 
 /* ---- linearizable reads [D 6.4] ---- */

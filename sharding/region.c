@@ -13,7 +13,7 @@
 
 struct member { /* One shard and its replica. */
 	struct ac_shard shard;
-	struct sh_replica *replica;
+	struct sh_solo *replica;
 	struct sh_region *region;
 };
 
@@ -66,7 +66,7 @@ static void on_committed(void *arg, uint64_t upto)
 	}
 }
 
-static const struct sh_replica_events replica_events = {.lead = on_lead, .committed = on_committed};
+static const struct sh_solo_events replica_events = {.lead = on_lead, .committed = on_committed};
 
 /* ---- rounds ---- */
 static void fail(struct sh_region *region, rt_err err)
@@ -97,7 +97,7 @@ static void round_done(struct ps_round *round, rt_err err)
 	for (uint32_t i = 0; i < round->entry_count; i++) {
 		const struct ps_entry *entry = &round->entries[i];
 		if (entry->next == UINT32_MAX) { /* the last of its shard in this round */
-			sh_replica_stored(member_of(region, entry->shard)->replica, entry->offset);
+			sh_solo_stored(member_of(region, entry->shard)->replica, entry->offset);
 		}
 	}
 	ps_round_release(round);
@@ -107,7 +107,7 @@ static void round_done(struct ps_round *round, rt_err err)
 static void propose(struct sh_region *region, struct ac_shard *shard, struct ps_round *round)
 {
 	uint64_t first = 0;
-	rt_err err = sh_replica_propose(
+	rt_err err = sh_solo_propose(
 		member_of(region, shard->index)->replica, shard->entry_count, &first);
 	/* Leadership is lost between turns, never inside one, and the shard is dropped then. */
 	RT_ASSERT(err == RT_OK && first == round->entries[shard->first_entry].offset);
@@ -238,11 +238,11 @@ static rt_err open_members(struct sh_region *region, struct rt_errinfo *info)
 	for (uint32_t shard = index; shard < options->shard_count; shard += options->worker_count) {
 		struct member *member = &region->members[region->member_count];
 		member->region = region;
-		struct sh_replica_options replica = {.store = options->host.store,
+		struct sh_solo_options replica = {.store = options->host.store,
 			.shard = shard,
 			.events = &replica_events,
 			.arg = member};
-		rt_err err = sh_replica_open(&replica, &member->replica, info);
+		rt_err err = sh_solo_open(&replica, &member->replica, info);
 		if (err != RT_OK) {
 			return err;
 		}
@@ -284,7 +284,7 @@ void sh_region_free(struct sh_region *region)
 		return;
 	}
 	for (uint32_t i = 0; i < region->member_count; i++) {
-		sh_replica_close(region->members[i].replica);
+		sh_solo_close(region->members[i].replica);
 	}
 	free(region->members);
 	ac_host_done(&region->host);
@@ -307,7 +307,7 @@ void sh_region_start(struct sh_region *region, void (*done)(void *arg), void *ar
 	for (uint32_t i = 0; i < region->member_count; i++) {
 		struct member *member = &region->members[i];
 		rt_err err = host->round == NULL ? RT_E_NOMEM
-						 : sh_replica_start(member->replica, host->round);
+						 : sh_solo_start(member->replica, host->round);
 		struct ps_record noop = {.term = member->shard.term,
 			.kind = PS_KIND_NOOP,
 			.time_ms = rt_clock_wall_ms()};
@@ -337,7 +337,7 @@ void sh_region_drop(struct sh_region *region, const char *why)
 	region->host.reader = NULL;
 	region->closing = true;
 	for (uint32_t i = 0; i < region->member_count; i++) {
-		sh_replica_fail(region->members[i].replica);
+		sh_solo_fail(region->members[i].replica);
 		ac_shard_drop(&region->members[i].shard, why);
 	}
 	if (region->starting > 0) {

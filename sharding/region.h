@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 
 #include "actors/shard.h"
-#include "sharding/replica.h"
+#include "sharding/solo.h"
 
 struct sh_region;
 

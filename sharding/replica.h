@@ -51,8 +51,10 @@ struct sh_replica_port {
 	rt_err (*read)(void *arg, const struct sh_replica_read *read);
 	/* First index that is still in the log (1 for an untrimmed or empty one). */
 	uint64_t (*first)(void *arg);
-	/* While opening only, may block. meta: malloc'd, RT_E_NOTFOUND. scan: in order to the end. */
-	rt_err (*meta)(void *arg, struct rt_bytes key, struct rt_bytes *out, struct rt_errinfo *info);
+	/* While opening only, may block. meta: malloc'd, RT_E_NOTFOUND. scan: in order to the end.
+	 */
+	rt_err (*meta)(
+		void *arg, struct rt_bytes key, struct rt_bytes *out, struct rt_errinfo *info);
 	rt_err (*scan)(void *arg, uint64_t from, sh_scan_fn *visit, void *visit_arg,
 		struct rt_errinfo *info);
 	/* ---- peers ---- */
@@ -75,11 +77,11 @@ struct sh_replica_port {
 
 struct sh_replica_options {
 	uint32_t shard;
-	struct sh_raft_settings raft;     /* rank is set from the shard */
-	struct sh_members first;          /* of a new shard; count 0: waits to be added */
-	uint32_t cache_bytes;             /* of records for peers; 0: 1 MiB */
-	uint32_t mark_every;              /* commits between two marks; 0: 4,096 */
-	uint32_t runs_max;                /* term changes kept above the floor; 0: 128 */
+	struct sh_raft_settings raft; /* rank is set from the shard */
+	struct sh_members first;      /* of a new shard; count 0: waits to be added */
+	uint32_t cache_bytes;         /* of records for peers; 0: 1 MiB */
+	uint32_t mark_every;          /* commits between two marks; 0: 4,096 */
+	uint32_t runs_max;            /* term changes kept above the floor; 0: 128 */
 	const struct sh_replica_port *port;
 	void *arg;
 };
@@ -107,11 +109,9 @@ RT_NODISCARD rt_err sh_replica_propose(struct sh_replica *replica, const struct 
 /* See sh_raft_propose_members. The entry takes the next index. */
 RT_NODISCARD rt_err sh_replica_propose_members(
 	struct sh_replica *replica, const struct sh_members *members, uint64_t *out_index);
-RT_NODISCARD rt_err sh_replica_transfer(
-	struct sh_replica *replica, uint64_t now_ms, uint64_t node);
+RT_NODISCARD rt_err sh_replica_transfer(struct sh_replica *replica, uint64_t now_ms, uint64_t node);
 /* Answers with port->readable, maybe from inside the call. RT_E_FULL: too many wait. */
-RT_NODISCARD rt_err sh_replica_linearize(
-	struct sh_replica *replica, uint64_t now_ms, void *ticket);
+RT_NODISCARD rt_err sh_replica_linearize(struct sh_replica *replica, uint64_t now_ms, void *ticket);
 
 /* Number of the newest write; the owner remembers it when it submits a batch and says durable with
  * it when the batch is. */

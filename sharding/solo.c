@@ -1,14 +1,15 @@
 /* A group with one voter: it elects itself at start and commits what its own store holds. */
+#include "sharding/solo.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/assert.h"
-#include "sharding/replica.h"
 
 #define HARD_BYTES 16u /* term, vote: u64 little endian each */
 
-struct sh_replica {
-	struct sh_replica_options options;
+struct sh_solo {
+	struct sh_solo_options options;
 	uint64_t term;
 	uint64_t last;      /* proposed */
 	uint64_t committed; /* = stored */
@@ -24,8 +25,8 @@ static struct rt_bytes hard_key(uint32_t shard, uint8_t out[6])
 	return rt_bytes_of(out, 6);
 }
 
-rt_err sh_replica_open(
-	const struct sh_replica_options *options, struct sh_replica **out, struct rt_errinfo *info)
+rt_err sh_solo_open(
+	const struct sh_solo_options *options, struct sh_solo **out, struct rt_errinfo *info)
 {
 	uint8_t key[6];
 	struct rt_bytes hard = {0};
@@ -38,7 +39,7 @@ rt_err sh_replica_open(
 	if (err != RT_OK && err != RT_E_NOTFOUND) {
 		return rt_errinfo_wrap(info, err, "shard %u: term and vote", options->shard);
 	}
-	struct sh_replica *replica = calloc(1, sizeof(*replica));
+	struct sh_solo *replica = calloc(1, sizeof(*replica));
 	if (replica == NULL) {
 		return rt_errinfo_set(info, RT_E_NOMEM, "shard %u", options->shard);
 	}
@@ -49,12 +50,12 @@ rt_err sh_replica_open(
 	return RT_OK;
 }
 
-void sh_replica_close(struct sh_replica *replica)
+void sh_solo_close(struct sh_solo *replica)
 {
 	free(replica);
 }
 
-rt_err sh_replica_start(struct sh_replica *replica, struct ps_round *round)
+rt_err sh_solo_start(struct sh_solo *replica, struct ps_round *round)
 {
 	uint8_t key[6], hard[HARD_BYTES];
 	uint64_t self = 1;
@@ -72,7 +73,7 @@ rt_err sh_replica_start(struct sh_replica *replica, struct ps_round *round)
 	return RT_OK;
 }
 
-rt_err sh_replica_propose(struct sh_replica *replica, uint32_t count, uint64_t *out_first)
+rt_err sh_solo_propose(struct sh_solo *replica, uint32_t count, uint64_t *out_first)
 {
 	if (!replica->leading) {
 		return RT_E_FENCED;
@@ -82,14 +83,14 @@ rt_err sh_replica_propose(struct sh_replica *replica, uint32_t count, uint64_t *
 	return RT_OK;
 }
 
-void sh_replica_stored(struct sh_replica *replica, uint64_t index)
+void sh_solo_stored(struct sh_solo *replica, uint64_t index)
 {
 	RT_ASSERT(index <= replica->last && index >= replica->committed);
 	replica->committed = index;
 	replica->options.events->committed(replica->options.arg, index);
 }
 
-void sh_replica_fail(struct sh_replica *replica)
+void sh_solo_fail(struct sh_solo *replica)
 {
 	replica->leading = false;
 }
