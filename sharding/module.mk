@@ -2,6 +2,7 @@
 sharding_PREFIX := sh
 sharding_SRCS := \
 	sharding/feed.c \
+	sharding/members.c \
 	sharding/node.c \
 	sharding/region.c \
 	sharding/solo.c \
