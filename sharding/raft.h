@@ -132,8 +132,8 @@ struct sh_out_queue {
 	uint32_t head, count, cap;
 };
 void sh_out_queue_done(struct sh_out_queue *queue);
-/* The next output, NULL when there is none (and the queue is empty again). */
-struct sh_out *sh_out_next(struct sh_out_queue *queue);
+/* Takes the next output, copied, since acting on it may call the core. False: there is none. */
+bool sh_out_next(struct sh_out_queue *queue, struct sh_out *out);
 
 struct sh_raft_settings {
 	uint64_t node;         /* this one, not 0 */
@@ -208,7 +208,8 @@ struct sh_raft {
 	uint64_t noop;      /* first entry of the own term */
 	uint64_t beat_at;   /* next heartbeat */
 	uint64_t quorum_at; /* next check that a quorum is heard */
-	uint64_t round;
+	uint64_t round,
+		round_at; /* newest round of confirmation and its start; campaigns count too */
 	uint64_t transferee, transfer_until;
 	bool lease_ended;                          /* a transfer was begun in this term */
 	struct sh_raft_peer peers[SH_MEMBERS_MAX]; /* in the order of the members, itself too */
