@@ -4,6 +4,19 @@
 
 #include "runtime/base/assert.h"
 
+bool sh_members_valid(const struct sh_members *members)
+{
+	if (members->count > SH_MEMBERS_MAX || members->voters >> members->count != 0) {
+		return false;
+	}
+	for (int i = 0; i < members->count; i++) {
+		if (members->node[i] == 0 || (i > 0 && members->node[i] <= members->node[i - 1])) {
+			return false;
+		}
+	}
+	return true;
+}
+
 int sh_members_find(const struct sh_members *members, uint64_t node)
 {
 	for (int i = 0; i < members->count; i++) {
@@ -125,7 +138,7 @@ size_t sh_members_encode(const struct sh_members *members, uint8_t out[SH_MEMBER
 rt_err sh_members_decode(struct rt_bytes bytes, struct sh_members *out)
 {
 	if (bytes.size < 2 || bytes.data[0] > SH_MEMBERS_MAX ||
-		bytes.size != 2u + 8u * bytes.data[0] || bytes.data[1] >> bytes.data[0] != 0) {
+		bytes.size != 2u + 8u * bytes.data[0]) {
 		return RT_E_CORRUPT;
 	}
 	struct sh_members members = {.count = bytes.data[0], .voters = bytes.data[1]};
@@ -134,9 +147,9 @@ rt_err sh_members_decode(struct rt_bytes bytes, struct sh_members *out)
 		for (int byte = 0; byte < 8; byte++) {
 			members.node[i] |= (uint64_t)*at++ << (8 * byte);
 		}
-		if (members.node[i] == 0 || (i > 0 && members.node[i] <= members.node[i - 1])) {
-			return RT_E_CORRUPT;
-		}
+	}
+	if (!sh_members_valid(&members)) {
+		return RT_E_CORRUPT;
 	}
 	*out = members;
 	return RT_OK;

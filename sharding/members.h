@@ -21,6 +21,8 @@ struct sh_members {
 	uint8_t voters; /* bit i: node[i] votes */
 };
 
+/* Nodes in order, none twice, votes only of nodes. */
+bool sh_members_valid(const struct sh_members *members);
 /* Position of a node, -1 when it is no member. */
 int sh_members_find(const struct sh_members *members, uint64_t node);
 bool sh_members_votes(const struct sh_members *members, uint64_t node);

@@ -4,6 +4,11 @@ sharding_SRCS := \
 	sharding/feed.c \
 	sharding/members.c \
 	sharding/node.c \
+	sharding/raft.c \
+	sharding/raft_elect.c \
+	sharding/raft_follow.c \
+	sharding/raft_lead.c \
+	sharding/raft_log.c \
 	sharding/region.c \
 	sharding/solo.c \
 	sharding/status.c

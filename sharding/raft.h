@@ -186,6 +186,7 @@ struct sh_raft {
 	uint8_t granted;    /* candidate: bit i: member i granted */
 	bool transfer_vote; /* candidate: by the leader's wish */
 	bool installing;    /* between SH_OUT_INSTALL and sh_raft_installed */
+	uint64_t install_source;
 	bool removed;
 
 	/* Log. floor <= commit <= last; stored <= last. Runs and sets lie above the floor, but for
