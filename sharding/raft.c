@@ -233,7 +233,7 @@ void sh_core_follow(struct sh_raft *raft, uint64_t term, uint64_t vote, uint64_t
 /* ---- messages ---- */
 static bool entries_fit(const struct sh_raft_message *m, const struct sh_raft_entry *entries)
 {
-	uint64_t term = m->log_term;
+	uint64_t term = m->log_term > 0 ? m->log_term : 1;
 	for (uint32_t i = 0; i < m->count; i++) {
 		if (entries[i].term < term || entries[i].term > m->term) {
 			return false;

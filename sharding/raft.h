@@ -107,8 +107,7 @@ struct sh_out {
 			bool truncate; /* delete everything from `from` on first */
 		} append;
 		struct {
-			uint64_t source; /* node */
-			uint64_t index, term;
+			uint64_t source; /* node; a later output may name another */
 		} install;
 		struct sh_raft_message send;
 		uint64_t commit;

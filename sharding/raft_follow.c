@@ -84,6 +84,12 @@ static uint32_t known(const struct sh_raft *raft, const struct sh_raft_message *
 	return skip;
 }
 
+static void fetch_from(struct sh_raft *raft, const struct sh_raft_message *m)
+{
+	raft->install_source = m->from;
+	sh_core_emit(raft, SH_OUT_INSTALL)->install.source = m->from;
+}
+
 /* AppendEntries [D 3.5]. What reaches below the floor is trimmed: up to there the logs are equal,
  * since it is committed. */
 rt_err sh_core_on_append(
@@ -97,6 +103,10 @@ rt_err sh_core_on_append(
 	}
 	hear(raft, m);
 	if (raft->installing) {
+		/* Any committed log will do: of two leaders the newer is the one that is there. */
+		if (raft->install_source != m->from) {
+			fetch_from(raft, m);
+		}
 		answer(raft, m->from);
 		return RT_OK;
 	}
@@ -151,11 +161,7 @@ void sh_core_on_install(struct sh_raft *raft, const struct sh_raft_message *m)
 		raft->generation++;
 		raft->installing = true;
 	}
-	raft->install_source = m->from;
-	struct sh_out *out = sh_core_emit(raft, SH_OUT_INSTALL);
-	out->install.source = m->from;
-	out->install.index = m->index;
-	out->install.term = m->log_term;
+	fetch_from(raft, m);
 }
 
 rt_err sh_raft_installed(
