@@ -13,8 +13,9 @@ struct ps_chunk {
 	const struct ps_staged **items; /* in order of arrival, then sorted */
 	const struct ps_staged **sorted;
 	size_t count, cap;
-	uint64_t *last; /* per shard: highest offset, 0 when untouched */
-	size_t *start;  /* per shard: counting sort */
+	uint64_t *last;  /* per shard: highest offset, 0 when untouched */
+	uint16_t *wipes; /* per shard: of what was added */
+	size_t *start;   /* per shard: counting sort */
 	rocksdb_writebatch_t *batch;
 	uint32_t batch_rows;
 };
@@ -93,9 +94,10 @@ struct ps_chunk *ps_chunk_new(struct ps_store *store)
 	}
 	chunk->store = store;
 	chunk->last = calloc(store->shard_count, sizeof(*chunk->last));
+	chunk->wipes = calloc(store->shard_count, sizeof(*chunk->wipes));
 	chunk->start = calloc(store->shard_count + 1u, sizeof(*chunk->start));
 	chunk->batch = rocksdb_writebatch_create();
-	if (chunk->last == NULL || chunk->start == NULL) {
+	if (chunk->last == NULL || chunk->wipes == NULL || chunk->start == NULL) {
 		ps_chunk_free(chunk);
 		return NULL;
 	}
@@ -111,6 +113,7 @@ void ps_chunk_free(struct ps_chunk *chunk)
 	free(chunk->items);
 	free(chunk->sorted);
 	free(chunk->last);
+	free(chunk->wipes);
 	free(chunk->start);
 	free(chunk);
 }
@@ -132,9 +135,45 @@ static rt_err grow(struct ps_chunk *chunk)
 	return RT_OK;
 }
 
+static uint16_t wipes_now(const struct ps_chunk *chunk, uint32_t shard)
+{
+	return (uint16_t)atomic_load_explicit(
+		&chunk->store->shards[shard].wipes, memory_order_relaxed);
+}
+
+/* Leaves out what was added of a shard. */
+static void forget(struct ps_chunk *chunk, uint32_t shard)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < chunk->count && chunk->last[shard] != 0; i++) {
+		if (chunk->items[i]->shard != shard) {
+			chunk->items[kept++] = chunk->items[i];
+		}
+	}
+	chunk->count = chunk->last[shard] != 0 ? kept : chunk->count;
+	chunk->last[shard] = 0;
+}
+
+/* Holding `indexing`, so nothing is wiped until the rows are written. */
+static void forget_wiped(struct ps_chunk *chunk)
+{
+	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
+		if (chunk->last[shard] != 0 && chunk->wipes[shard] != wipes_now(chunk, shard)) {
+			forget(chunk, shard);
+		}
+	}
+}
+
 rt_err ps_chunk_add(struct ps_chunk *chunk, const struct ps_staged *staged)
 {
 	RT_ASSERT(staged->shard < chunk->store->shard_count);
+	if (staged->wipes != wipes_now(chunk, staged->shard)) {
+		return RT_OK;
+	}
+	if (staged->wipes != chunk->wipes[staged->shard]) {
+		forget(chunk, staged->shard);
+		chunk->wipes[staged->shard] = staged->wipes;
+	}
 	RT_ASSERT(staged->offset > chunk->last[staged->shard]);
 	if (staged->pid_size > 0) {
 		if (chunk->count == chunk->cap && grow(chunk) != RT_OK) {
@@ -403,25 +442,34 @@ static rt_err write_watermarks(struct ps_chunk *chunk, struct rt_errinfo *info)
 	return flush_batch(chunk, info);
 }
 
-rt_err ps_chunk_write(struct ps_chunk *chunk, struct rt_errinfo *info)
+static rt_err write_all(struct ps_chunk *chunk, struct rt_errinfo *info)
 {
 	struct ps_store *store = chunk->store;
+	forget_wiped(chunk);
 	sort_by_shard(chunk);
 	rt_err err = write_rows(chunk, info);
 	if (err == RT_OK) {
 		err = write_watermarks(chunk, info);
 	}
-	if (err != RT_OK) {
-		return err;
-	}
-	for (uint32_t shard = 0; shard < store->shard_count; shard++) {
+	for (uint32_t shard = 0; err == RT_OK && shard < store->shard_count; shard++) {
 		if (chunk->last[shard] != 0) {
 			/* Release: pairs with readers that look for the rows below it. */
 			atomic_store_explicit(&store->shards[shard].watermark, chunk->last[shard],
 				memory_order_release);
 		}
 	}
-	ps_chunk_clear(chunk);
-	atomic_fetch_add_explicit(&store->chunks, 1, memory_order_relaxed);
-	return RT_OK;
+	return err;
+}
+
+rt_err ps_chunk_write(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	struct ps_store *store = chunk->store;
+	uv_mutex_lock(&store->indexing);
+	rt_err err = write_all(chunk, info);
+	uv_mutex_unlock(&store->indexing);
+	if (err == RT_OK) {
+		ps_chunk_clear(chunk);
+		atomic_fetch_add_explicit(&store->chunks, 1, memory_order_relaxed);
+	}
+	return err;
 }

@@ -22,6 +22,7 @@ struct ps_staged {
 	uint32_t tags_size; /* after the pid: size u8 and bytes of each */
 	uint16_t shard;
 	uint16_t pid_size; /* 0: only moves the watermark */
+	uint16_t wipes;    /* of its shard when it was staged, the lower half */
 	bool has_id;
 	uint8_t bytes[]; /* pid, tags */
 };
@@ -35,7 +36,7 @@ void ps_staged_put(
 struct ps_chunk;
 struct ps_chunk *ps_chunk_new(struct ps_store *store); /* NULL: out of memory */
 void ps_chunk_free(struct ps_chunk *chunk);
-/* Offsets of one shard ascend. RT_E_NOMEM. */
+/* Offsets of one shard ascend. A record of a log that was wiped is left out. RT_E_NOMEM. */
 RT_NODISCARD rt_err ps_chunk_add(struct ps_chunk *chunk, const struct ps_staged *staged);
 size_t ps_chunk_count(const struct ps_chunk *chunk);
 /* Forgets what was added. */

@@ -26,15 +26,28 @@ enum ps_family {
 	PS_FAMILIES,
 };
 
-/* One shard's positions. Each is written by one thread: last and durable by the writer, first by
- * the writer, watermark by the indexer. Readers pair their acquire with the writer's release, so
- * that what a position promises is visible with it. */
+/* One shard's positions. Each is written by one thread: first, last and durable by the writer,
+ * watermark by the indexer (and by the writer in a wipe, under `indexing`). Readers pair their
+ * acquire with the writer's release, so that what a position promises is visible with it. */
 struct ps_shard {
 	_Atomic uint64_t first;     /* first offset in the log */
 	_Atomic uint64_t last;      /* last written; may not be durable yet */
 	_Atomic uint64_t durable;   /* last synced */
 	_Atomic uint64_t watermark; /* last indexed */
+	_Atomic uint64_t cuts;      /* odd while rows are being taken from the log */
+	_Atomic uint32_t wipes;     /* written; what was staged with another number is of no more */
+	uint32_t wipes_done;        /* the shard's worker: completed, numbers what it stages */
 	bool dirty;                 /* writer: written since the last sync */
+};
+
+/* What one batch makes of a shard's log. */
+struct ps_run {
+	uint32_t shard;
+	uint32_t wipes;
+	uint64_t first, last, watermark; /* as they will be */
+	uint64_t low;                    /* how short cuts made it in between */
+	bool cut;
+	bool erase; /* rows of before a wipe have to go */
 };
 
 struct ps_store {
@@ -60,6 +73,8 @@ struct ps_store {
 	rocksdb_writebatch_t *batch;
 	uint32_t *dirty;
 	uint32_t dirty_count;
+	struct ps_run *runs; /* of the batch, by shard */
+	uint32_t run_count;
 	struct ps_highwater *highwater; /* its sync is the indexer's */
 	uint64_t highwater_syncs;       /* indexer: store syncs that it covers */
 
@@ -74,6 +89,7 @@ struct ps_store {
 	uv_cond_t room;                           /* the backlog shrank or the store failed */
 	rt_err failure_code;
 	char failure[256];
+	uv_mutex_t indexing; /* derived rows are being written or wiped */
 };
 
 /* Takes RocksDB's message (freed): NOSPACE, CORRUPT or IO with "what: message" as detail. */
@@ -121,17 +137,26 @@ struct ps_found {
 rt_err ps_dedupe_find(struct ps_store *store, const struct ps_id *id, struct ps_found *out,
 	struct rt_errinfo *info);
 
+/* Ends a wipe whose batch is durable: the log keeps first..last only. Done again on open after a
+ * crash. Writer thread. */
+rt_err ps_log_finish_wipe(struct ps_store *store, uint32_t shard, uint64_t first, uint64_t last,
+	struct rt_errinfo *info);
+
 void ps_store_update_space(struct ps_store *store);
 uint64_t ps_store_backlog(const struct ps_store *store);
 
-/* Meta rows of this module. */
+/* Meta rows of this module: floor is the first offset of a log, wipe is there from the batch with a
+ * wipe to its end and holds the last offset that is valid. */
 #define PS_META_STORE      "\0store"
-#define PS_META_FLOOR_SIZE 8u
-static inline struct rt_bytes ps_meta_floor(uint8_t out[PS_META_FLOOR_SIZE], uint32_t shard)
+#define PS_META_SHARD_SIZE 8u
+static inline struct rt_bytes ps_meta_shard(
+	uint8_t out[PS_META_SHARD_SIZE], const char name[6], uint32_t shard)
 {
-	memcpy(out, "\0floor", 6);
+	memcpy(out, name, 6);
 	ps_put_u16(out + 6, shard);
-	return rt_bytes_of(out, PS_META_FLOOR_SIZE);
+	return rt_bytes_of(out, PS_META_SHARD_SIZE);
 }
+#define PS_META_FLOOR "\0floor"
+#define PS_META_WIPE  "\0wipe "
 
 #endif

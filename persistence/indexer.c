@@ -38,6 +38,7 @@ struct ps_stage {
 struct snapshot_node {
 	struct snapshot_node *next;
 	uint32_t shard;
+	uint32_t wipes; /* of the shard when it was staged */
 	struct rt_bytes pid;
 	struct ps_snapshot snapshot;
 	size_t size;
@@ -137,8 +138,9 @@ void ps_stage_record(
 			wake_indexer(stage->indexer);
 		}
 	}
-	ps_staged_put(
-		(struct ps_staged *)(void *)(block->bytes + block->used), shard, offset, record);
+	struct ps_staged *staged = (struct ps_staged *)(void *)(block->bytes + block->used);
+	ps_staged_put(staged, shard, offset, record);
+	staged->wipes = (uint16_t)stage->indexer->store->shards[shard].wipes_done;
 	block->used += size;
 	stage->unflushed++;
 }
@@ -170,6 +172,7 @@ void ps_stage_snapshot(struct ps_stage *stage, uint32_t shard, struct rt_bytes p
 	}
 	node->next = NULL;
 	node->shard = shard;
+	node->wipes = indexer->store->shards[shard].wipes_done;
 	node->size = size;
 	node->pid = rt_bytes_of(node->bytes, pid.size);
 	node->snapshot = *snapshot;
@@ -268,6 +271,17 @@ static void drain_stage(struct ps_indexer *indexer, struct ps_stage *stage)
 	}
 }
 
+static void write_snapshot(struct ps_store *store, const struct snapshot_node *node)
+{
+	uv_mutex_lock(&store->indexing);
+	if (node->wipes == atomic_load(&store->shards[node->shard].wipes)) {
+		rt_err err =
+			ps_store_snapshot_put(store, node->shard, node->pid, &node->snapshot, NULL);
+		RT_MAYBE(err != RT_OK); /* costs time at the next recovery, nothing else */
+	}
+	uv_mutex_unlock(&store->indexing);
+}
+
 static void write_snapshots(struct ps_indexer *indexer)
 {
 	uv_mutex_lock(&indexer->lock);
@@ -279,9 +293,7 @@ static void write_snapshots(struct ps_indexer *indexer)
 	uv_mutex_unlock(&indexer->lock);
 	while (node != NULL) {
 		struct snapshot_node *next = node->next;
-		rt_err err = ps_store_snapshot_put(
-			indexer->store, node->shard, node->pid, &node->snapshot, NULL);
-		RT_MAYBE(err != RT_OK); /* costs time at the next recovery, nothing else */
+		write_snapshot(indexer->store, node);
 		free(node);
 		node = next;
 	}

@@ -29,7 +29,8 @@ void ps_indexer_stop(struct ps_indexer *indexer);
 struct ps_stage *ps_indexer_stage(struct ps_indexer *indexer, uint32_t worker);
 uint64_t ps_indexer_backlog(const struct ps_indexer *indexer);
 
-/* A committed record. Non-command kinds only move the watermark. */
+/* A committed record. Non-command kinds only move the watermark. What is staged before the worker
+ * was told of a wipe of the shard is dropped. */
 void ps_stage_record(
 	struct ps_stage *stage, uint32_t shard, uint64_t offset, const struct ps_record *record);
 /* A snapshot whose events are all committed; copied. Dropped silently when the queue is full. */

@@ -9,6 +9,7 @@ persistence_SRCS := \
 	persistence/highwater.c \
 	persistence/indexer.c \
 	persistence/load.c \
+	persistence/log.c \
 	persistence/open.c \
 	persistence/page.c \
 	persistence/reader.c \

@@ -41,7 +41,13 @@ static struct ps_store *store_new(const struct ps_store_options *options)
 		free(store);
 		return NULL;
 	}
+	if (uv_mutex_init(&store->indexing) != 0) {
+		uv_mutex_destroy(&store->lock);
+		free(store);
+		return NULL;
+	}
 	if (uv_cond_init(&store->room) != 0) {
+		uv_mutex_destroy(&store->indexing);
 		uv_mutex_destroy(&store->lock);
 		free(store);
 		return NULL;
@@ -61,9 +67,11 @@ static void store_free(struct ps_store *store)
 	ps_highwater_close(store->highwater);
 	rocksdb_writebatch_destroy(store->batch);
 	uv_cond_destroy(&store->room);
+	uv_mutex_destroy(&store->indexing);
 	uv_mutex_destroy(&store->lock);
 	free(store->shards);
 	free(store->dirty);
+	free(store->runs);
 	free(store->dir);
 	free(store->db_dir);
 	free(store->tmp_dir);
@@ -239,12 +247,21 @@ static rt_err check_end(
 
 static rt_err load_shard(struct ps_store *store, uint32_t shard, struct rt_errinfo *info)
 {
-	uint8_t floor_key[PS_META_FLOOR_SIZE];
+	uint8_t key[PS_META_SHARD_SIZE];
 	uint8_t mark_key[3] = {0};
 	uint64_t first = 1;
 	uint64_t watermark = 0;
+	uint64_t wiped = UINT64_MAX;
 	ps_put_u16(mark_key, shard);
-	rt_err err = read_number(store, PS_META, ps_meta_floor(floor_key, shard), &first, info);
+	rt_err err =
+		read_number(store, PS_META, ps_meta_shard(key, PS_META_FLOOR, shard), &first, info);
+	if (err == RT_OK) {
+		err = read_number(
+			store, PS_META, ps_meta_shard(key, PS_META_WIPE, shard), &wiped, info);
+	}
+	if (err == RT_OK && wiped != UINT64_MAX) {
+		err = ps_log_finish_wipe(store, shard, first, wiped, info);
+	}
 	if (err == RT_OK) {
 		err = read_number(
 			store, PS_INDEX, rt_bytes_of(mark_key, sizeof(mark_key)), &watermark, info);
@@ -272,7 +289,8 @@ static rt_err load_shards(struct ps_store *store, struct rt_errinfo *info)
 {
 	store->shards = calloc(store->shard_count, sizeof(*store->shards));
 	store->dirty = calloc(store->shard_count, sizeof(*store->dirty));
-	if (store->shards == NULL || store->dirty == NULL) {
+	store->runs = calloc(store->shard_count, sizeof(*store->runs));
+	if (store->shards == NULL || store->dirty == NULL || store->runs == NULL) {
 		return rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
 	}
 	char *path = ps_path(store->db_dir, PS_HIGHWATER_NAME);

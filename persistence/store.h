@@ -58,8 +58,16 @@ bool ps_store_space_low(const struct ps_store *store);
 uint64_t ps_store_index_watermark(const struct ps_store *store, uint32_t shard);
 
 /* ---- the log: six functions behind which another engine could stand ---- */
+enum ps_row_kind {
+	PS_ROW_RECORD, /* the record at offset, which follows the shard's last one */
+	PS_ROW_CUT,    /* deletes all records of the shard from offset on */
+	PS_ROW_WIPE,   /* deletes all records and all that is derived from them; the log is empty
+			* and its first record will stand at offset */
+	PS_ROW_DROPPED /* not written; in rounds only */
+};
 struct ps_log_row {
 	uint32_t shard;
+	enum ps_row_kind kind;
 	uint64_t offset;
 	struct rt_bytes record;
 };
@@ -67,11 +75,18 @@ struct ps_log_row {
 struct ps_meta_row {
 	struct rt_bytes key, value;
 };
-/* Writer thread. Rows sorted by (shard, offset). Not durable before ps_store_sync. */
+/* Writer thread. Rows sorted by shard and, within one, in the order in which they apply: records,
+ * cuts and wipes of a shard may alternate, and last and durable are right for the outcome when it
+ * returns. All rows and meta rows are there after a crash, or none. Not durable before
+ * ps_store_sync, but with a wipe among them all of them are, and a flush of the log's memtable was
+ * waited for. RT_E_INVAL: a cut would take what is indexed and thereby committed; nothing was
+ * written. A reader that runs meanwhile sees the log of before or of after, never a gap; a load by
+ * index rows of a shard that is being wiped may answer RT_E_CORRUPT. */
 RT_NODISCARD rt_err ps_store_append(struct ps_store *store, const struct ps_log_row *rows,
 	size_t row_count, const struct ps_meta_row *meta, size_t meta_count,
 	struct rt_errinfo *info);
 RT_NODISCARD rt_err ps_store_sync(struct ps_store *store, struct rt_errinfo *info);
+/* A single PS_ROW_CUT. */
 RT_NODISCARD rt_err ps_store_truncate_tail(
 	struct ps_store *store, uint32_t shard, uint64_t from, struct rt_errinfo *info);
 RT_NODISCARD rt_err ps_store_truncate_front(

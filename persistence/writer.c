@@ -84,18 +84,27 @@ struct ps_round *ps_round_acquire(struct ps_writer *writer, struct rt_worker *wo
 	return round;
 }
 
+static bool entry_room(struct ps_round *round)
+{
+	if (round->entry_count < round->entry_cap) {
+		return true;
+	}
+	uint32_t cap = round->entry_cap == 0 ? 64 : round->entry_cap * 2;
+	struct ps_entry *entries = realloc(round->entries, cap * sizeof(*entries));
+	if (entries == NULL) {
+		return false;
+	}
+	round->entries = entries;
+	round->entry_cap = cap;
+	return true;
+}
+
 uint8_t *ps_round_add(struct ps_round *round, uint32_t shard, size_t size, uint32_t *out_entry)
 {
 	RT_ASSERT(size > 0 && size <= PS_RECORD_MAX);
 	RT_ASSERT(shard < round->writer->store->shard_count);
-	if (round->entry_count == round->entry_cap) {
-		uint32_t cap = round->entry_cap == 0 ? 64 : round->entry_cap * 2;
-		struct ps_entry *entries = realloc(round->entries, cap * sizeof(*entries));
-		if (entries == NULL) {
-			return NULL;
-		}
-		round->entries = entries;
-		round->entry_cap = cap;
+	if (!entry_room(round)) {
+		return NULL;
 	}
 	if (round->byte_cap - round->byte_count < size) {
 		size_t cap = round->byte_cap == 0 ? 16384 : round->byte_cap * 2;
@@ -115,6 +124,38 @@ uint8_t *ps_round_add(struct ps_round *round, uint32_t shard, size_t size, uint3
 	*out_entry = round->entry_count++;
 	round->byte_count += size;
 	return round->bytes + entry->pos;
+}
+
+static rt_err add_step(struct ps_round *round, const struct ps_entry *entry)
+{
+	RT_ASSERT(entry->offset > 0 && entry->shard < round->writer->store->shard_count);
+	if (!entry_room(round)) {
+		return RT_E_NOMEM;
+	}
+	round->entries[round->entry_count++] = *entry;
+	return RT_OK;
+}
+
+rt_err ps_round_cut(struct ps_round *round, uint32_t shard, uint64_t offset)
+{
+	struct ps_entry entry = {
+		.kind = PS_ROW_CUT, .shard = shard, .offset = offset, .next = UINT32_MAX};
+	return add_step(round, &entry);
+}
+
+rt_err ps_round_wipe(struct ps_round *round, uint32_t shard, uint64_t first)
+{
+	struct ps_entry entry = {
+		.kind = PS_ROW_WIPE, .shard = shard, .offset = first, .next = UINT32_MAX};
+	rt_err err = add_step(round, &entry);
+	round->wipes = round->wipes || err == RT_OK;
+	return err;
+}
+
+void ps_round_drop(struct ps_round *round, uint32_t entry)
+{
+	RT_ASSERT(entry < round->entry_count && round->entries[entry].kind == PS_ROW_RECORD);
+	round->entries[entry].kind = PS_ROW_DROPPED;
 }
 
 rt_err ps_round_add_meta(struct ps_round *round, struct rt_bytes key, struct rt_bytes value)
@@ -156,6 +197,7 @@ void ps_round_release(struct ps_round *round)
 	round->meta_count = 0;
 	round->entry_count = 0;
 	round->byte_count = 0;
+	round->wipes = false;
 	round->done = NULL;
 	round->arg = NULL;
 	if (round->byte_cap > 4u * PS_ROUND_BYTES) {
@@ -180,10 +222,24 @@ void ps_round_release(struct ps_round *round)
 	}
 }
 
+/* From here on the worker stages records of the new logs. */
+static void count_wipes(const struct ps_round *round)
+{
+	for (uint32_t i = 0; i < round->entry_count; i++) {
+		const struct ps_entry *entry = &round->entries[i];
+		if (entry->kind == PS_ROW_WIPE) {
+			round->writer->store->shards[entry->shard].wipes_done++;
+		}
+	}
+}
+
 static void run_done(struct rt_worker *worker, struct rt_post *post)
 {
 	struct ps_round *round = (struct ps_round *)(void *)post; /* post is the first member */
 	(void)worker;
+	if (round->wipes && round->result == RT_OK) {
+		count_wipes(round);
+	}
 	round->done(round, round->result);
 }
 
@@ -247,7 +303,7 @@ static bool make_room(struct ps_writer *writer, const struct ps_round *rounds)
 	return true;
 }
 
-/* Sorted by shard; within a shard in the order of submits, which is the order of offsets. */
+/* Sorted by shard; within a shard in the order of submits and adds. */
 static size_t sort_rows(struct ps_writer *writer, const struct ps_round *rounds)
 {
 	size_t *start = writer->start;
@@ -256,9 +312,10 @@ static size_t sort_rows(struct ps_writer *writer, const struct ps_round *rounds)
 	size_t count = 0;
 	for (const struct ps_round *round = rounds; round != NULL; round = round->next) {
 		for (uint32_t i = 0; i < round->entry_count; i++) {
-			start[round->entries[i].shard + 1u]++;
+			uint32_t one = round->entries[i].kind != PS_ROW_DROPPED;
+			start[round->entries[i].shard + 1u] += one;
+			count += one;
 		}
-		count += round->entry_count;
 	}
 	for (uint32_t i = 0; i < shards; i++) {
 		start[i + 1] += start[i];
@@ -266,8 +323,11 @@ static size_t sort_rows(struct ps_writer *writer, const struct ps_round *rounds)
 	for (const struct ps_round *round = rounds; round != NULL; round = round->next) {
 		for (uint32_t i = 0; i < round->entry_count; i++) {
 			const struct ps_entry *entry = &round->entries[i];
-			writer->rows[start[entry->shard]++] = (struct ps_log_row){entry->shard,
-				entry->offset, rt_bytes_of(round->bytes + entry->pos, entry->size)};
+			if (entry->kind != PS_ROW_DROPPED) {
+				writer->rows[start[entry->shard]++] = (struct ps_log_row){
+					entry->shard, entry->kind, entry->offset,
+					rt_bytes_of(round->bytes + entry->pos, entry->size)};
+			}
 		}
 	}
 	return count;

@@ -295,8 +295,9 @@ static void append_entries_without_commands(struct world *world, uint32_t shard,
 	while (world->offset[shard] < upto) {
 		size_t count = 0;
 		while (count < GROUP && world->offset[shard] < upto) {
-			rows[count++] = (struct ps_log_row){
-				shard, ++world->offset[shard], rt_bytes_of(noop, sizeof(noop))};
+			rows[count++] = (struct ps_log_row){.shard = shard,
+				.offset = ++world->offset[shard],
+				.record = rt_bytes_of(noop, sizeof(noop))};
 		}
 		assert_err(ps_store_append(world->store, rows, count, NULL, 0, NULL), RT_OK);
 	}
@@ -478,7 +479,7 @@ static void the_tail_can_be_cut_and_written_again(void **state)
 	reopen(world);
 	assert_int_equal(world_readable(world, 1), 80);
 	struct rt_bytes bytes = world_record(1, 3, 81, 1000, 1);
-	struct ps_log_row row = {1, 81, bytes};
+	struct ps_log_row row = {.shard = 1, .offset = 81, .record = bytes};
 	assert_err(ps_store_append(world->store, &row, 1, NULL, 0, NULL), RT_OK);
 	assert_err(ps_store_sync(world->store, NULL), RT_OK);
 	free((void *)(uintptr_t)bytes.data);

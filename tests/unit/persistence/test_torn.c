@@ -3,16 +3,6 @@
 
 #include "tests/unit/persistence/world.h"
 
-/* The files of a store as a power cut leaves them: copied while it is open, after a sync. */
-static void crash_copy(struct world *world, char copy[80])
-{
-	char command[300];
-	snprintf(copy, 80, "%s.copy", world->dir);
-	snprintf(command, sizeof(command), "rm -rf '%s' && cp -r '%s' '%s' && rm -f '%s/db/LOCK'",
-		copy, world->dir, copy, copy);
-	assert_int_equal(system(command), 0);
-}
-
 /* First file of the copy that matches and has data. */
 static void find_file(const char *copy, const char *pattern, char path[200])
 {
@@ -61,7 +51,7 @@ static void damage(struct world *world, const char *pattern, uint8_t tail, struc
 	char copy[80], path[200];
 	world_open(world);
 	world_fill(world, 60);
-	crash_copy(world, copy);
+	world_crash_copy(world, copy);
 	find_file(copy, pattern, path);
 	append_torn(path, tail);
 	*out_err = open_copy(world, copy, info);
@@ -116,7 +106,7 @@ static void refuses_a_page_of_zeros_in_the_middle(void **state)
 	static const uint8_t zeros[4096];
 	world_open(world);
 	world_fill(world, 500);
-	crash_copy(world, copy);
+	world_crash_copy(world, copy);
 	find_file(copy, "*.log", path);
 	int fd = open(path, O_WRONLY);
 	off_t size = lseek(fd, 0, SEEK_END);
@@ -134,7 +124,7 @@ static void names_the_file_that_names_a_missing_manifest(void **state)
 	struct rt_errinfo info = {0};
 	char copy[80], path[200];
 	world_open(world);
-	crash_copy(world, copy);
+	world_crash_copy(world, copy);
 	find_file(copy, "CURRENT", path);
 	FILE *file = fopen(path, "w");
 	assert_non_null(file);
