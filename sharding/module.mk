@@ -3,6 +3,7 @@ sharding_PREFIX := sh
 sharding_SRCS := \
 	sharding/feed.c \
 	sharding/members.c \
+	sharding/message.c \
 	sharding/node.c \
 	sharding/raft.c \
 	sharding/raft_elect.c \
@@ -15,3 +16,7 @@ sharding_SRCS := \
 sharding_PROTOS :=
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
+
+# Only the unit test compiles it: protobuf-c against our own encoding.
+tests/unit/sharding/test_message_PROTOS := sharding/peer.proto
+PROTOS += sharding/peer.proto
