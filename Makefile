@@ -6,6 +6,7 @@
 #   make check     unit tests (V=debug asan tsan ubsan)   make lint      format, layers, purity, tidy
 #   make bench     the tables of bench/                   make fuzz      libFuzzer, FUZZ_SECONDS=n
 #   make chaos     kill -9, power cuts, damaged and full disks: the long form of what test does
+#   make spin      models of members and hand-off, every state; every planted fault is found
 #   make install   PREFIX=/usr/local, DESTDIR=            make fmt       rewrite in the house format
 #   make deps      install the Debian packages            make clean     remove build/
 #
@@ -206,4 +207,4 @@ include packaging/module.mk
 clean:
 	rm -rf build compile_commands.json
 help:
-	@sed -n 's/^# \{0,1\}//; 1,12p' Makefile
+	@sed -n 's/^# \{0,1\}//; 1,13p' Makefile

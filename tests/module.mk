@@ -19,3 +19,5 @@ $(foreach t,$(stress_names),$(eval $(t)_SRCS := $(t).c))
 fuzz_names := $(basename $(shell find tests/fuzz -name 'fuzz_*.c' 2>/dev/null | sort))
 FUZZERS += $(fuzz_names)
 $(foreach t,$(fuzz_names),$(eval $(t)_SRCS := $(t).c)$(eval $(t)_LIBS := -fsanitize=fuzzer))
+
+include tests/models.mk

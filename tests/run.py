@@ -295,6 +295,11 @@ def stage_chaos(driver):
     return driver.script(path, 700)
 
 
+def stage_spin(driver):
+    """Models of the protocol, whole; each planted fault has to be found."""
+    return driver.script("tests/spin/run.py", 300)
+
+
 STAGES = {
     "debug": (stage_debug, "unit tests, debug build"),
     "release": (stage_release, "unit tests, release build"),
@@ -302,6 +307,7 @@ STAGES = {
     "integration": (stage_integration, "daemon and command line, release build"),
     "asan": (stage_asan, "unit tests, address and undefined behaviour sanitizers"),
     "tsan": (stage_tsan, "threaded parts, thread sanitizer"),
+    "spin": (stage_spin, "models of membership change and hand-off, every state"),
     "fuzz": (stage_fuzz, "each fuzzer for some seconds, with sanitizers"),
     "chaos": (stage_chaos, "kill -9, power cut, damaged files: short forms"),
 }
