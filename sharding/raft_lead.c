@@ -1,4 +1,17 @@
-/* The leader: replication to peers, commit, membership changes, reads, hand-over. */
+/*
+ * The leader: replication to peers, commit, membership changes, reads, hand-over.
+ *
+ * What it does for a peer:
+ *
+ *              an entry fits                      a rejection, or silence
+ *   PROBE -------------------------> PIPELINE --------------------------> PROBE
+ *     |  \______________________ next is at or below the floor ___/
+ *     v
+ *   INSTALL ----- it has the entry at the floor -----> PROBE
+ *
+ * Invariant: match < next <= last + 1. match only grows: a peer does not lose what it acknowledged
+ * in this term.
+ */
 #include <string.h>
 
 #include "runtime/base/assert.h"
