@@ -7,6 +7,9 @@ $(foreach t,$(unit_names),$(eval $(t)_SRCS := $(t).c $(TEST_SUPPORT) $($(t)_EXTR
 # Aggregates are tested given / when / then.
 $(foreach t,$(filter tests/unit/actors/account/% tests/unit/actors/calculator/%,$(unit_names)), \
 	$(eval $(t)_SRCS += tests/support/given.c))
+# The Raft core is tested on a bench.
+$(foreach t,$(filter tests/unit/sharding/test_raft%,$(unit_names)), \
+	$(eval $(t)_SRCS += $(wildcard tests/support/raftbed*.c)))
 
 # Programs that tests in other languages use.
 TEST_TOOLS := tests/chaos/load

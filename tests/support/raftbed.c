@@ -8,8 +8,6 @@
 
 #define TAG_NOOP    (UINT64_C(1) << 63)
 #define TAG_MEMBERS (UINT64_C(1) << 62)
-#define SETTLE_MS   30u
-#define ELECT_MS    20000u
 
 __attribute__((format(printf, 3, 4))) static void trace(
 	const struct bed *bed, uint64_t node, const char *format, ...)
@@ -82,7 +80,7 @@ struct sh_members bed_members(const char *text)
 
 /* ---- disks ---- */
 
-static struct bed_write *disk_write(struct bed_node *node, enum bed_write_kind kind)
+struct bed_write *bed_disk_write(struct bed_node *node, enum bed_write_kind kind)
 {
 	if (node->write_count == node->write_cap) {
 		node->write_cap = node->write_cap ? 2 * node->write_cap : 16;
@@ -126,8 +124,6 @@ static void disk_apply(struct bed_disk *disk, struct bed_write *write)
 	disk->set = write->set;
 }
 
-static void drain(struct bed_node *node);
-
 static void after_install(struct bed_node *node, const struct bed_write *write)
 {
 	log_copy(&node->log, &write->log, write->log.last);
@@ -137,7 +133,7 @@ static void after_install(struct bed_node *node, const struct bed_write *write)
 	assert_err(sh_raft_installed(&node->raft, write->from, write->term, &write->set), RT_OK);
 }
 
-static void finish_oldest(struct bed_node *node)
+void bed_finish_oldest(struct bed_node *node)
 {
 	struct bed_write write = node->writes[0];
 	memmove(node->writes, node->writes + 1, --node->write_count * sizeof(write));
@@ -151,12 +147,12 @@ static void finish_oldest(struct bed_node *node)
 		after_install(node, &write);
 	}
 	log_free(&write.log);
-	drain(node);
+	bed_drain(node);
 }
 
 /* ---- network ---- */
 
-static bool rule_fits(const struct sh_raft_message *head, uint8_t type, uint64_t from, uint64_t to)
+bool bed_fits(const struct sh_raft_message *head, uint8_t type, uint64_t from, uint64_t to)
 {
 	return (type == 0 || type == head->type) && (from == 0 || from == head->from) &&
 	       (to == 0 || to == head->to);
@@ -170,13 +166,13 @@ static void leave(struct bed *bed, struct bed_message *message)
 	message->due = bed->now + bed->net_ms;
 	for (uint32_t i = 0; i < bed->hold_count; i++) {
 		const struct bed_rule *rule = &bed->holds[i];
-		message->held |= rule_fits(head, rule->type, rule->from, rule->to);
+		message->held |= bed_fits(head, rule->type, rule->from, rule->to);
 	}
 	bed->last[head->type][head->from][head->to] = *head;
 	bed->sent[head->type]++;
 }
 
-static void remove_message(struct bed *bed, uint32_t i)
+void bed_remove_message(struct bed *bed, uint32_t i)
 {
 	free(bed->messages[i].entries);
 	memmove(&bed->messages[i], &bed->messages[i + 1],
@@ -222,7 +218,7 @@ static void let_leave(struct bed_node *node)
 	}
 }
 
-static rt_err hear(struct bed *bed, const struct bed_message *message)
+rt_err bed_hear(struct bed *bed, const struct bed_message *message)
 {
 	const struct sh_raft_message *head = &message->head;
 	struct bed_node *node = &bed->nodes[head->to];
@@ -240,7 +236,7 @@ static rt_err hear(struct bed *bed, const struct bed_message *message)
 	rt_err err = sh_raft_recv(&node->raft, bed->now, head, entries);
 	free(entries);
 	node->incoming = message;
-	drain(node);
+	bed_drain(node);
 	node->incoming = NULL;
 	return err;
 }
@@ -259,9 +255,9 @@ static void deliver_due(struct bed *bed)
 			continue;
 		}
 		bed->messages[i].entries = NULL;
-		remove_message(bed, i);
+		bed_remove_message(bed, i);
 		if (reaches(bed, &message.head)) {
-			assert_err(hear(bed, &message), RT_OK);
+			assert_err(bed_hear(bed, &message), RT_OK);
 		}
 		free(message.entries);
 	}
@@ -298,7 +294,7 @@ static void take_entries(struct bed_node *node, const struct sh_out *out, struct
 static void on_append(struct bed_node *node, const struct sh_out *out)
 {
 	uint64_t from = out->append.from;
-	struct bed_write *write = disk_write(node, BED_APPEND);
+	struct bed_write *write = bed_disk_write(node, BED_APPEND);
 	trace(node->bed, node->id, "append %" PRIu64 " count %u truncate %d", from,
 		out->append.count, out->append.truncate);
 	write->from = from;
@@ -328,7 +324,7 @@ static void on_commit(struct bed_node *node, uint64_t commit)
 
 static void on_hard(struct bed_node *node, const struct sh_out *out)
 {
-	struct bed_write *write = disk_write(node, BED_HARD);
+	struct bed_write *write = bed_disk_write(node, BED_HARD);
 	write->term = out->hard.term;
 	write->vote = out->hard.vote;
 	node->hard_written = write->number;
@@ -337,7 +333,7 @@ static void on_hard(struct bed_node *node, const struct sh_out *out)
 
 static void on_install(struct bed_node *node, const struct sh_out *out)
 {
-	disk_write(node, BED_INSTALLING);
+	bed_disk_write(node, BED_INSTALLING);
 	node->fetch_from = out->install.source;
 	node->fetch_due = node->bed->now + 4 * node->bed->net_ms;
 	node->log.last = node->committed = 0;
@@ -404,7 +400,7 @@ static void answer_offer(struct bed_node *node)
 	}
 }
 
-static void drain(struct bed_node *node)
+void bed_drain(struct bed_node *node)
 {
 	for (;;) {
 		struct sh_out out;
@@ -424,7 +420,7 @@ static void drain(struct bed_node *node)
 
 /* ---- installs ---- */
 
-static void fetch(struct bed_node *node)
+void bed_fetch_now(struct bed_node *node)
 {
 	struct bed *bed = node->bed;
 	const struct bed_node *source = &bed->nodes[node->fetch_from];
@@ -433,7 +429,7 @@ static void fetch(struct bed_node *node)
 	}
 	uint64_t upto =
 		source->committed < source->raft.stored ? source->committed : source->raft.stored;
-	struct bed_write *write = disk_write(node, BED_INSTALLED);
+	struct bed_write *write = bed_disk_write(node, BED_INSTALLED);
 	write->from = upto;
 	write->term = bed_term_of(bed, source->id, upto);
 	write->set = bed_set_at(source, upto);
@@ -443,12 +439,6 @@ static void fetch(struct bed_node *node)
 	trace(bed, node->id, "fetched up to %" PRIu64, upto);
 }
 
-void bed_fetch(struct bed *bed, uint64_t node)
-{
-	assert_int_not_equal(bed->nodes[node].fetch_from, 0);
-	fetch(&bed->nodes[node]);
-}
-
 /* ---- time ---- */
 
 static void step_node(struct bed_node *node)
@@ -456,292 +446,26 @@ static void step_node(struct bed_node *node)
 	struct bed *bed = node->bed;
 	while (node->up && !node->disk_held && node->write_count > 0 &&
 		node->writes[0].due <= bed->now) {
-		finish_oldest(node);
+		bed_finish_oldest(node);
 	}
 	if (node->up && node->fetch_from != 0 && !bed->hold_installs &&
 		node->fetch_due <= bed->now) {
-		fetch(node);
+		bed_fetch_now(node);
 	}
 	bool timers = node->timers || node->raft.role == SH_LEADER;
 	if (node->up && timers && sh_raft_next_timeout(&node->raft) <= bed->now) {
 		assert_err(sh_raft_tick(&node->raft, bed->now), RT_OK);
-		drain(node);
+		bed_drain(node);
 	}
 }
 
-static void step(struct bed *bed)
+void bed_step(struct bed *bed)
 {
 	bed->now++;
 	deliver_due(bed);
 	for (uint64_t i = 1; i <= BED_NODES; i++) {
 		step_node(&bed->nodes[i]);
 	}
-}
-
-void bed_run(struct bed *bed, uint64_t ms)
-{
-	for (uint64_t end = bed->now + ms; bed->now < end;) {
-		step(bed);
-	}
-}
-
-void bed_settle(struct bed *bed)
-{
-	bed_run(bed, SETTLE_MS);
-}
-
-static void set_timers(struct bed *bed, bool on)
-{
-	for (uint64_t i = 1; i <= BED_NODES; i++) {
-		bed->nodes[i].timers = on;
-	}
-}
-
-void bed_awake(struct bed *bed)
-{
-	set_timers(bed, true);
-}
-
-void bed_asleep(struct bed *bed)
-{
-	set_timers(bed, false);
-}
-
-bool bed_try_elect(struct bed *bed, uint64_t node)
-{
-	bed_asleep(bed);
-	bed->nodes[node].timers = true;
-	for (uint64_t end = bed->now + ELECT_MS; bed->now < end && !bed_leads(bed, node);) {
-		step(bed);
-	}
-	bed->nodes[node].timers = false;
-	return bed_leads(bed, node);
-}
-
-void bed_elect(struct bed *bed, uint64_t node)
-{
-	if (!bed_try_elect(bed, node)) {
-		fail_msg("node %" PRIu64 " was not elected", node);
-	}
-}
-
-uint64_t bed_any_leader(struct bed *bed, uint64_t ms)
-{
-	for (uint64_t end = bed->now + ms; bed->now < end;) {
-		step(bed);
-		for (uint64_t i = 1; i <= BED_NODES; i++) {
-			if (bed_leads(bed, i) && bed_commit(bed, i) >= bed_raft(bed, i)->noop) {
-				return i;
-			}
-		}
-	}
-	return 0;
-}
-
-bool bed_commits(struct bed *bed, uint64_t node, uint64_t ms)
-{
-	uint64_t last = bed_last_index(bed, node);
-	for (uint64_t end = bed->now + ms; bed->now < end && bed_commit(bed, node) < last;) {
-		step(bed);
-	}
-	return bed_commit(bed, node) >= last;
-}
-
-/* ---- the network in the hands of the test ---- */
-
-void bed_cut_way(struct bed *bed, uint64_t from, uint64_t to)
-{
-	bed->cut[from][to] = true;
-}
-
-void bed_cut(struct bed *bed, uint64_t a, uint64_t b)
-{
-	bed->cut[a][b] = bed->cut[b][a] = true;
-}
-
-void bed_join(struct bed *bed, uint64_t a, uint64_t b)
-{
-	bed->cut[a][b] = bed->cut[b][a] = false;
-}
-
-void bed_isolate(struct bed *bed, uint64_t node)
-{
-	for (uint64_t i = 1; i <= BED_NODES; i++) {
-		bed_cut(bed, node, i);
-	}
-}
-
-void bed_heal(struct bed *bed)
-{
-	memset(bed->cut, 0, sizeof(bed->cut));
-}
-
-void bed_hold(struct bed *bed, uint8_t type, uint64_t from, uint64_t to)
-{
-	assert_true(bed->hold_count < sizeof(bed->holds) / sizeof(bed->holds[0]));
-	bed->holds[bed->hold_count++] = (struct bed_rule){type, from, to};
-}
-
-void bed_release(struct bed *bed, uint8_t type, uint64_t from, uint64_t to)
-{
-	for (uint32_t i = 0; i < bed->hold_count;) {
-		struct bed_rule *rule = &bed->holds[i];
-		if (rule->type == type && rule->from == from && rule->to == to) {
-			*rule = bed->holds[--bed->hold_count];
-		} else {
-			i++;
-		}
-	}
-	for (uint32_t i = 0; i < bed->message_count; i++) {
-		struct bed_message *message = &bed->messages[i];
-		if (message->held && rule_fits(&message->head, type, from, to)) {
-			message->held = false;
-			message->due = bed->now;
-		}
-	}
-}
-
-uint32_t bed_drop(struct bed *bed, uint8_t type, uint64_t from, uint64_t to)
-{
-	uint32_t dropped = 0;
-	for (uint32_t i = 0; i < bed->message_count;) {
-		if (rule_fits(&bed->messages[i].head, type, from, to)) {
-			remove_message(bed, i);
-			dropped++;
-		} else {
-			i++;
-		}
-	}
-	return dropped;
-}
-
-uint32_t bed_held(const struct bed *bed, uint8_t type, uint64_t from, uint64_t to)
-{
-	uint32_t held = 0;
-	for (uint32_t i = 0; i < bed->message_count; i++) {
-		held += bed->messages[i].held && rule_fits(&bed->messages[i].head, type, from, to);
-	}
-	return held;
-}
-
-void bed_repeat(struct bed *bed, uint8_t type, uint64_t from, uint64_t to)
-{
-	for (uint32_t i = 0; i < bed->message_count; i++) {
-		struct bed_message message = bed->messages[i];
-		if (message.held && rule_fits(&message.head, type, from, to)) {
-			assert_err(hear(bed, &message), RT_OK);
-			return;
-		}
-	}
-	fail_msg("no such message waits");
-}
-
-const struct sh_raft_message *bed_last(
-	const struct bed *bed, uint8_t type, uint64_t from, uint64_t to)
-{
-	return &bed->last[type][from][to];
-}
-
-rt_err bed_say(struct bed *bed, const struct sh_raft_message *head, const struct bed_entry *entries)
-{
-	struct bed_message message = {.head = *head};
-	size_t bytes = (head->count + 1) * sizeof(struct bed_entry);
-	message.entries = grow(NULL, bytes);
-	if (entries != NULL) {
-		memcpy(message.entries, entries, head->count * sizeof(struct bed_entry));
-	}
-	rt_err err = hear(bed, &message);
-	free(message.entries);
-	return err;
-}
-
-rt_err bed_say_append(
-	struct bed *bed, uint64_t from, uint64_t to, uint64_t prev, uint32_t count, uint64_t commit)
-{
-	const struct bed_node *leader = &bed->nodes[from];
-	assert_true(prev + count <= leader->log.last);
-	struct sh_raft_message head = {.type = SH_MSG_APPEND,
-		.count = count,
-		.from = from,
-		.to = to,
-		.term = leader->raft.term,
-		.index = prev,
-		.log_term = prev ? bed_term_of(bed, from, prev) : 0,
-		.commit = commit};
-	return bed_say(bed, &head, leader->log.entries + prev);
-}
-
-/* ---- the disks in the hands of the test ---- */
-
-void bed_hold_disk(struct bed *bed, uint64_t node)
-{
-	bed->nodes[node].disk_held = true;
-}
-
-void bed_release_disk(struct bed *bed, uint64_t node)
-{
-	bed->nodes[node].disk_held = false;
-}
-
-void bed_finish(struct bed *bed, uint64_t node, uint32_t count)
-{
-	for (uint32_t i = 0; i < count; i++) {
-		assert_true(bed->nodes[node].write_count > 0);
-		finish_oldest(&bed->nodes[node]);
-	}
-}
-
-void bed_compact(struct bed *bed, uint64_t id, uint64_t floor)
-{
-	struct bed_node *node = &bed->nodes[id];
-	sh_raft_compact(&node->raft, floor);
-	struct bed_write *write = disk_write(node, BED_FLOOR);
-	write->from = node->raft.floor;
-	write->term = sh_raft_term_at(&node->raft, write->from);
-	write->set = *sh_raft_members_at(&node->raft, write->from);
-	drain(node);
-}
-
-/* ---- inputs ---- */
-
-uint64_t bed_propose(struct bed *bed, uint64_t node, uint32_t count)
-{
-	uint64_t first = 0;
-	assert_err(sh_raft_propose(bed_raft(bed, node), count, &first), RT_OK);
-	assert_int_equal(first, bed_last_index(bed, node) + 1);
-	drain(&bed->nodes[node]);
-	return first;
-}
-
-void bed_write(struct bed *bed, uint64_t node, uint32_t count)
-{
-	bed_propose(bed, node, count);
-	bed_settle(bed);
-}
-
-rt_err bed_try_members(struct bed *bed, uint64_t node, const char *text)
-{
-	struct sh_members members = bed_members(text);
-	uint64_t index = 0;
-	rt_err err = sh_raft_propose_members(bed_raft(bed, node), &members, &index);
-	drain(&bed->nodes[node]);
-	if (err == RT_OK) {
-		assert_int_equal(index, bed_last_index(bed, node));
-	}
-	return err;
-}
-
-uint64_t bed_change(struct bed *bed, uint64_t node, const char *members)
-{
-	assert_err(bed_try_members(bed, node, members), RT_OK);
-	return bed_last_index(bed, node);
-}
-
-rt_err bed_transfer(struct bed *bed, uint64_t from, uint64_t to)
-{
-	rt_err err = sh_raft_transfer(bed_raft(bed, from), bed->now, to);
-	drain(&bed->nodes[from]);
-	return err;
 }
 
 /* ---- life ---- */
@@ -780,7 +504,7 @@ static void start(struct bed_node *node)
 	assert_err(sh_raft_start(&node->raft, node->bed->now), RT_OK);
 	trace(node->bed, node->id, "starts, term %" PRIu64 " last %" PRIu64, disk->term,
 		disk->log.last);
-	drain(node);
+	bed_drain(node);
 }
 
 void bed_start(struct bed *bed, uint64_t node)
@@ -817,7 +541,7 @@ void bed_crash(struct bed *bed, uint64_t id)
 	trace(bed, id, "crashes");
 	for (uint32_t i = 0; i < bed->message_count;) {
 		if (bed->messages[i].head.from == id && !bed->messages[i].left) {
-			remove_message(bed, i);
+			bed_remove_message(bed, i);
 		} else {
 			i++;
 		}
@@ -865,68 +589,9 @@ void bed_free(struct bed *bed)
 		log_free(&node->disk.log);
 	}
 	while (bed->message_count > 0) {
-		remove_message(bed, bed->message_count - 1);
+		bed_remove_message(bed, bed->message_count - 1);
 	}
 	free(bed->messages);
 	log_free(&bed->truth);
 	free(bed);
-}
-
-/* ---- looking ---- */
-
-bool bed_leads(const struct bed *bed, uint64_t node)
-{
-	return bed->nodes[node].up && sh_raft_leads(&bed->nodes[node].raft);
-}
-
-uint64_t bed_commit(const struct bed *bed, uint64_t node)
-{
-	return bed->nodes[node].committed;
-}
-
-uint64_t bed_last_index(const struct bed *bed, uint64_t node)
-{
-	return bed->nodes[node].log.last;
-}
-
-uint64_t bed_term(const struct bed *bed, uint64_t node)
-{
-	return bed->nodes[node].raft.term;
-}
-
-uint64_t bed_term_of(const struct bed *bed, uint64_t node, uint64_t index)
-{
-	const struct bed_log *log = &bed->nodes[node].log;
-	assert_true(index <= log->last);
-	return index == 0 ? 0 : log->entries[index - 1].term;
-}
-
-const struct sh_raft_peer *bed_peer(const struct bed *bed, uint64_t leader, uint64_t node)
-{
-	const struct sh_raft *raft = &bed->nodes[leader].raft;
-	int at = sh_members_find(&sh_raft_members(raft)->members, node);
-	assert_true(at >= 0);
-	return &raft->peers[at];
-}
-
-bool bed_uses(const struct bed *bed, uint64_t node, const char *text)
-{
-	struct sh_members members = bed_members(text);
-	return sh_members_equal(&sh_raft_members(&bed->nodes[node].raft)->members, &members);
-}
-
-bool bed_converged(const struct bed *bed)
-{
-	const struct bed_node *first = NULL;
-	for (uint64_t i = 1; i <= BED_NODES; i++) {
-		const struct bed_node *node = &bed->nodes[i];
-		if (!node->up) {
-			continue;
-		}
-		first = first ? first : node;
-		if (node->log.last != first->log.last || node->committed != node->log.last) {
-			return false;
-		}
-	}
-	return true; /* the committed entries are equal: bed_check_commit */
 }

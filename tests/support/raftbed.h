@@ -206,6 +206,16 @@ bool bed_uses(const struct bed *bed, uint64_t node, const char *members);
 /* All up, same log, all committed. */
 bool bed_converged(const struct bed *bed);
 
+/* ---- between raftbed.c and raftbed_hands.c ---- */
+void bed_step(struct bed *bed); /* one millisecond */
+void bed_drain(struct bed_node *node);
+struct bed_write *bed_disk_write(struct bed_node *node, enum bed_write_kind kind);
+void bed_finish_oldest(struct bed_node *node);
+void bed_fetch_now(struct bed_node *node);
+bool bed_fits(const struct sh_raft_message *head, uint8_t type, uint64_t from, uint64_t to);
+void bed_remove_message(struct bed *bed, uint32_t i);
+rt_err bed_hear(struct bed *bed, const struct bed_message *message);
+
 /* ---- raftbed_check.c ---- */
 void bed_check_node(const struct bed_node *node);
 void bed_check_commit(struct bed_node *node, uint64_t commit);
