@@ -1,16 +1,23 @@
 # sharding: replication port, shard regions, feeds, the node that holds them together.
 sharding_PREFIX := sh
 sharding_SRCS := \
+	sharding/cache.c \
 	sharding/feed.c \
+	sharding/install.c \
+	sharding/mark.c \
 	sharding/members.c \
 	sharding/message.c \
 	sharding/node.c \
+	sharding/outbox.c \
 	sharding/raft.c \
 	sharding/raft_elect.c \
 	sharding/raft_follow.c \
 	sharding/raft_lead.c \
 	sharding/raft_log.c \
+	sharding/reads.c \
 	sharding/region.c \
+	sharding/replica.c \
+	sharding/restore.c \
 	sharding/solo.c \
 	sharding/status.c
 sharding_PROTOS :=

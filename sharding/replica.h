@@ -8,10 +8,11 @@
  * simulator runs this very code.
  *
  * Threads: the worker that owns the shard. The port's functions are called from inside the calls
- *          below and do not call back into the same replica.
+ *          below and do not call back into the same replica, nor into one with the same queue.
  * Order:   writes are numbered in the order of the calls and become durable in that order.
  * Failure: a failed write ends the replica (sh_replica_fail): what was proposed and not committed
- *          has an unknown fate until the store is opened again. Bytes of a peer or of the disk that
+ *          has an unknown fate until the store is opened again. RT_E_CLOSED from any call: it has
+ *          ended, now or before. RT_E_NOMEM: nothing changed. Bytes of a peer or of the disk that
  *          make no sense are refused and counted, never believed.
  * Limits:  records in memory: cache_bytes, but for those not durable or not committed yet; messages
  *          held back: those of one election at most. Proposals are bounded by the owner.
@@ -82,6 +83,7 @@ struct sh_replica_options {
 	uint32_t cache_bytes;         /* of records for peers; 0: 1 MiB */
 	uint32_t mark_every;          /* commits between two marks; 0: 4,096 */
 	uint32_t runs_max;            /* term changes kept above the floor; 0: 128 */
+	struct sh_out_queue *queue;   /* of the thread, empty between calls; NULL: one of its own */
 	const struct sh_replica_port *port;
 	void *arg;
 };
@@ -102,15 +104,17 @@ RT_NODISCARD rt_err sh_replica_recv(
 	struct sh_replica *replica, uint64_t now_ms, const struct sh_message *message);
 
 /* Records the owner put into the batch of this turn itself (one write of this replica): numbers
- * them, keeps copies for peers. RT_E_FENCED: does not lead, RT_E_AGAIN: is handing leadership over;
- * either way the owner takes them out of the batch. */
+ * them, keeps copies for peers. RT_E_FENCED: does not lead (port->lead was not called), RT_E_AGAIN:
+ * is handing leadership over; any code but RT_OK: the owner takes them out of the batch. */
 RT_NODISCARD rt_err sh_replica_propose(struct sh_replica *replica, const struct rt_bytes *records,
 	uint32_t count, uint64_t *out_first);
 /* See sh_raft_propose_members. The entry takes the next index. */
 RT_NODISCARD rt_err sh_replica_propose_members(
 	struct sh_replica *replica, const struct sh_members *members, uint64_t *out_index);
 RT_NODISCARD rt_err sh_replica_transfer(struct sh_replica *replica, uint64_t now_ms, uint64_t node);
-/* Answers with port->readable, maybe from inside the call. RT_E_FULL: too many wait. */
+/* RT_OK: answers with port->readable, maybe from inside the call. RT_E_FENCED: does not lead.
+ * RT_E_AGAIN: leads, but its first entry is not committed and durable yet. RT_E_FULL: too many
+ * wait. */
 RT_NODISCARD rt_err sh_replica_linearize(struct sh_replica *replica, uint64_t now_ms, void *ticket);
 
 /* Number of the newest write; the owner remembers it when it submits a batch and says durable with
@@ -121,15 +125,18 @@ RT_NODISCARD rt_err sh_replica_durable(
 /* Answer to port->read: records from..from+count-1, borrowed. Not RT_OK: they could not be read. */
 RT_NODISCARD rt_err sh_replica_read_done(struct sh_replica *replica, uint64_t now_ms, void *ticket,
 	rt_err err, const struct rt_bytes *records, uint32_t count);
-/* A write or sync failed: nothing leaves any more. */
+/* A write or sync failed: nothing leaves any more; waiting reads are told RT_E_UNKNOWN. */
 void sh_replica_fail(struct sh_replica *replica);
 
 /* The log may be trimmed up to here: moves the floor as far as peers allow, writes it; *out_floor
  * is what may be deleted once sh_replica_written of now is durable. */
 RT_NODISCARD rt_err sh_replica_compact(
 	struct sh_replica *replica, uint64_t upto, uint64_t *out_floor);
-/* A removed replica is to be a member again: forgets everything but term and vote. */
+/* A removed replica is to be a member again: forgets everything but term and vote. RT_E_INVAL: it
+ * is not removed. */
 RT_NODISCARD rt_err sh_replica_renew(struct sh_replica *replica, uint64_t now_ms);
+/* Takes part in nothing: a tombstone. */
+bool sh_replica_removed(const struct sh_replica *replica);
 
 /* A record that is in memory: those not yet committed and durable are. False: read the log. */
 bool sh_replica_record(const struct sh_replica *replica, uint64_t index, struct rt_bytes *out);
