@@ -274,6 +274,15 @@ static bool makes_sense(const struct sh_raft *raft, const struct sh_raft_message
 	return !rival && (m->count == 0 || entries != NULL) && entries_fit(m, entries);
 }
 
+/* No leader of this term or a later one has a log that says so. */
+static bool undoes_committed(const struct sh_raft *raft, const struct sh_raft_message *m,
+	const struct sh_raft_entry *entries)
+{
+	uint32_t skip;
+	return m->type == SH_MSG_APPEND && m->term >= raft->term && !raft->installing &&
+	       sh_core_fits(raft, m, entries, &skip) == SH_CORE_UNDOES;
+}
+
 /* A newer term ends whatever this node was [D 3.3], but for campaigns: an asked-for vote must not
  * disturb a working leader [D 4.2.3], a granted pre-vote names a term that nobody is in yet, and
  * who is removed has no part in terms. */
@@ -294,6 +303,9 @@ rt_err sh_raft_recv(struct sh_raft *raft, uint64_t now, const struct sh_raft_mes
 	if (raft->removed) {
 		return RT_OK;
 	}
+	if (undoes_committed(raft, message, entries)) {
+		return RT_E_PROTO;
+	}
 	rt_err err = sh_core_begin(raft, now, changes(message, entries));
 	if (err != RT_OK) {
 		return err;
@@ -303,7 +315,8 @@ rt_err sh_raft_recv(struct sh_raft *raft, uint64_t now, const struct sh_raft_mes
 	}
 	switch ((enum sh_message_type)message->type) {
 	case SH_MSG_APPEND:
-		return sh_core_on_append(raft, message, entries);
+		sh_core_on_append(raft, message, entries);
+		return RT_OK;
 	case SH_MSG_APPEND_RESULT:
 		return sh_core_on_append_result(raft, message);
 	case SH_MSG_VOTE:

@@ -49,7 +49,14 @@ void sh_core_on_vote(struct sh_raft *raft, const struct sh_raft_message *m);
 void sh_core_on_vote_result(struct sh_raft *raft, const struct sh_raft_message *m);
 void sh_core_on_timeout_now(struct sh_raft *raft, const struct sh_raft_message *m);
 void sh_core_on_removed(struct sh_raft *raft, const struct sh_raft_message *m);
-rt_err sh_core_on_append(
+enum sh_core_fit {
+	SH_CORE_FITS,  /* from the skip'th on the entries are new */
+	SH_CORE_PARTS, /* the entry before the first is another one here, or missing */
+	SH_CORE_UNDOES /* a new entry would replace a committed one */
+};
+enum sh_core_fit sh_core_fits(const struct sh_raft *raft, const struct sh_raft_message *m,
+	const struct sh_raft_entry *entries, uint32_t *out_skip);
+void sh_core_on_append(
 	struct sh_raft *raft, const struct sh_raft_message *m, const struct sh_raft_entry *entries);
 rt_err sh_core_on_append_result(struct sh_raft *raft, const struct sh_raft_message *m);
 void sh_core_on_install(struct sh_raft *raft, const struct sh_raft_message *m);

@@ -73,15 +73,25 @@ static void take(struct sh_raft *raft, const struct sh_raft_message *m,
 	}
 }
 
-/* How many of the first entries are here already. */
-static uint32_t known(const struct sh_raft *raft, const struct sh_raft_message *m,
-	const struct sh_raft_entry *entries, uint32_t skip)
+/* Where the message meets the log. What reaches below the floor is trimmed: up to there the logs
+ * are equal, since it is committed. */
+enum sh_core_fit sh_core_fits(const struct sh_raft *raft, const struct sh_raft_message *m,
+	const struct sh_raft_entry *entries, uint32_t *out_skip)
 {
+	uint32_t skip = 0;
+	if (m->index < raft->floor) {
+		uint64_t below = raft->floor - m->index;
+		skip = below < m->count ? (uint32_t)below : m->count;
+	} else if (m->index > raft->last || sh_raft_term_at(raft, m->index) != m->log_term) {
+		return SH_CORE_PARTS;
+	}
 	while (skip < m->count && m->index + 1 + skip <= raft->last &&
 		sh_raft_term_at(raft, m->index + 1 + skip) == entries[skip].term) {
 		skip++;
 	}
-	return skip;
+	*out_skip = skip;
+	bool undoes = skip < m->count && m->index + 1 + skip <= raft->commit;
+	return undoes ? SH_CORE_UNDOES : SH_CORE_FITS;
 }
 
 static void fetch_from(struct sh_raft *raft, const struct sh_raft_message *m)
@@ -90,16 +100,15 @@ static void fetch_from(struct sh_raft *raft, const struct sh_raft_message *m)
 	sh_core_emit(raft, SH_OUT_INSTALL)->install.source = m->from;
 }
 
-/* AppendEntries [D 3.5]. What reaches below the floor is trimmed: up to there the logs are equal,
- * since it is committed. */
-rt_err sh_core_on_append(
+/* AppendEntries [D 3.5]. */
+void sh_core_on_append(
 	struct sh_raft *raft, const struct sh_raft_message *m, const struct sh_raft_entry *entries)
 {
 	if (m->term < raft->term) {
 		struct sh_raft_message *result = sh_core_send(raft, SH_MSG_APPEND_RESULT, m->from);
 		result->flags = SH_FLAG_REJECT;
 		result->index = m->index;
-		return RT_OK;
+		return;
 	}
 	hear(raft, m);
 	if (raft->installing) {
@@ -108,21 +117,16 @@ rt_err sh_core_on_append(
 			fetch_from(raft, m);
 		}
 		answer(raft, m->from);
-		return RT_OK;
+		return;
 	}
 	uint32_t skip = 0;
-	if (m->index < raft->floor) {
-		uint64_t below = raft->floor - m->index;
-		skip = below < m->count ? (uint32_t)below : m->count;
-	} else if (m->index > raft->last || sh_raft_term_at(raft, m->index) != m->log_term) {
+	enum sh_core_fit fit = sh_core_fits(raft, m, entries, &skip);
+	RT_ASSERT(fit != SH_CORE_UNDOES); /* sh_raft_recv looked. */
+	if (fit == SH_CORE_PARTS) {
 		reject(raft, m);
-		return RT_OK;
+		return;
 	}
-	skip = known(raft, m, entries, skip);
 	if (skip < m->count) {
-		if (m->index + 1 + skip <= raft->commit) {
-			return RT_E_PROTO; /* It would undo what is committed. */
-		}
 		take(raft, m, entries, skip);
 	}
 	uint64_t end = m->index + m->count;
@@ -132,7 +136,6 @@ rt_err sh_core_on_append(
 	if (skip == m->count) {
 		sh_core_acknowledge(raft);
 	}
-	return RT_OK;
 }
 
 /* The leader's log does not reach back to here [D 5]. A log that has the entry at the leader's
