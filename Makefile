@@ -7,6 +7,7 @@
 #   make bench     the tables of bench/                   make fuzz      libFuzzer, FUZZ_SECONDS=n
 #   make chaos     kill -9, power cuts, damaged and full disks: the long form of what test does
 #   make spin      models of members and hand-off, every state; every planted fault is found
+#   make sim       groups of replicas on a simulated network and disk: SEEDS=n SEED=s JOBS=n
 #   make install   PREFIX=/usr/local, DESTDIR=            make fmt       rewrite in the house format
 #   make deps      install the Debian packages            make clean     remove build/
 #
@@ -131,7 +132,7 @@ ALL_SRCS := $(sort $(foreach x,$(MODULES) $(ALL_PROGRAMS),$($(x)_SRCS)))
 -include $(ALL_SRCS:%.c=$(B)/%.d)
 
 # ---- what people type -----------------------------------------------------------------------
-.PHONY: all check-build check stress fuzz bench coverage lint fmt-check fmt headers layers prefixes \
+.PHONY: all check-build check stress fuzz sim bench coverage lint fmt-check fmt headers layers prefixes \
 	purity tidy cppcheck clean help FORCE
 all: $(notdir $(PROGRAMS))
 define short_name
@@ -157,6 +158,13 @@ fuzz:
 	$(Q)$(MAKE) --no-print-directory V=fuzz $(FUZZERS:%=build/fuzz/%)
 	$(Q)for f in $(FUZZERS); do mkdir -p build/corpus/$$f && \
 	  build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 build/corpus/$$f || exit 1; done
+
+# SIM_FLAGS: -v, -k, ... as in tests/sim/main.c.
+SEED  ?= 1
+SEEDS ?= 1000
+JOBS  ?= 2
+sim: $(B)/tests/sim/sim
+	$(Q)$< -s $(SEED) -n $(SEEDS) -j $(JOBS) $(SIM_FLAGS)
 
 coverage:
 	$(Q)$(MAKE) --no-print-directory V=cov check

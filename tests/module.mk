@@ -24,3 +24,7 @@ FUZZERS += $(fuzz_names)
 $(foreach t,$(fuzz_names),$(eval $(t)_SRCS := $(t).c)$(eval $(t)_LIBS := -fsanitize=fuzzer))
 
 include tests/models.mk
+
+# Whole groups of replicas in one thread, from a seed: tests/sim/sim.h.
+TEST_TOOLS += tests/sim/sim
+tests/sim/sim_SRCS := $(addprefix tests/sim/,check.c disk.c load.c log.c main.c net.c port.c shape.c trace.c world.c)
