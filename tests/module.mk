@@ -28,3 +28,9 @@ include tests/models.mk
 # Whole groups of replicas in one thread, from a seed: tests/sim/sim.h.
 TEST_TOOLS += tests/sim/sim
 tests/sim/sim_SRCS := $(addprefix tests/sim/,check.c disk.c load.c log.c main.c net.c port.c shape.c trace.c world.c)
+
+# Breaks one rule of consensus at a time: MUTANTS='--few', '--only NAME', see --help.
+.PHONY: mutants
+mutants:
+	$(Q)$(MAKE) --no-print-directory V=debug all check-build
+	$(Q)python3 tests/mutants/mutants.py $(MUTANTS)

@@ -128,6 +128,7 @@ static void after_install(struct bed_node *node, const struct bed_write *write)
 {
 	log_copy(&node->log, &write->log, write->log.last);
 	node->base = write->base;
+	node->sets = true;
 	bed_check_commit(node, write->from);
 	node->committed = write->from;
 	assert_err(sh_raft_installed(&node->raft, write->from, write->term, &write->set), RT_OK);
@@ -308,6 +309,7 @@ static void on_append(struct bed_node *node, const struct sh_out *out)
 	assert_int_equal(node->log.last, from - 1);
 	for (uint64_t i = 0; i < write->log.last; i++) {
 		log_push(&node->log, &write->log.entries[i]);
+		node->sets |= write->log.entries[i].has_members;
 	}
 }
 
@@ -491,6 +493,7 @@ static void start(struct bed_node *node)
 		.commit = disk->floor};
 	log_copy(&node->log, &disk->log, disk->log.last);
 	node->base = disk->base;
+	node->sets = true;
 	node->committed = disk->floor;
 	node->committed_at = node->bed->now;
 	assert_err(sh_raft_init(&node->raft, &settings, &restore, &node->out), RT_OK);

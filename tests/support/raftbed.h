@@ -81,6 +81,7 @@ struct bed_node {
 	bool up, timers;
 	struct bed_log log;
 	struct sh_members base; /* before index 1 */
+	bool sets;              /* its log ever had an entry with members */
 	struct bed_disk disk;
 	struct bed_write *writes;
 	uint32_t write_count, write_cap;

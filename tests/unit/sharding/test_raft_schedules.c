@@ -217,6 +217,7 @@ static void a_crash_between_vote_and_entries_keeps_the_vote(void **state)
 	uint64_t term = bed_term(bed, 3);
 	bed_write(bed, 3, 2);
 	assert_int_equal(bed->nodes[2].disk.vote, 3);
+	bed_isolate(bed, 3);
 	for (int twice = 0; twice < 2; twice++) {
 		bed_crash(bed, 2);
 		assert_true(bed->nodes[2].disk.log.last < bed_last_index(bed, 3));
@@ -224,11 +225,10 @@ static void a_crash_between_vote_and_entries_keeps_the_vote(void **state)
 		assert_int_equal(bed_term(bed, 2), term);
 		bed_run(bed, 50);
 	}
-	bed_isolate(bed, 3);
+	bed_release_disk(bed, 2);
 	bed_run(bed, 1500);
 	ask_for_vote(bed, 1, 2, term);
 	assert_false(bed_last(bed, SH_MSG_VOTE_RESULT, 2, 1)->flags & SH_FLAG_GRANTED);
-	bed_release_disk(bed, 2);
 	bed_heal(bed);
 	bed_awake(bed);
 	assert_int_not_equal(bed_any_leader(bed, 5000), 0);
@@ -403,6 +403,7 @@ static void an_install_ends_although_the_leader_compacts_under_load(void **state
 	(void)state;
 	struct bed *bed = bed_with_an_install();
 	uint64_t installs = bed->sent[SH_MSG_INSTALL];
+	bed->nodes[3].disk_ms = 40;
 	for (int i = 0; i < 400; i++) {
 		bed_propose(bed, 1, 5);
 		bed_run(bed, 5);
@@ -411,7 +412,7 @@ static void an_install_ends_although_the_leader_compacts_under_load(void **state
 			bed_fetch(bed, 3);
 		}
 	}
-	bed_run(bed, 50);
+	bed_run(bed, 200);
 	assert_false(bed_raft(bed, 3)->installing);
 	assert_int_equal(bed_last_index(bed, 3), bed_last_index(bed, 1));
 	assert_in_range(bed->sent[SH_MSG_INSTALL] - installs, 0, 1);

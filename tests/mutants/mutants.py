@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""Breaks one rule of consensus at a time and shows which tests notice.
+
+    tests/mutants/mutants.py [--few] [--only NAME,NAME] [--seeds N] [--jobs N] [--keep-going]
+
+list.toml says what to break: a text that must occur exactly once in its file (else the list has
+rotted, which is an error) and what to put there. Each mutant is compiled into the programs of the
+lanes, which run in the order of their cost until one kills it: a failed or aborted test, a violation,
+a hang. First the unbroken code must pass all lanes. Exit code 1: a mutant survives, or the directed
+test that the list names for it does not see it. Run by `make mutants`; needs the debug build.
+Standard library only.
+"""
+
+import argparse
+import concurrent.futures
+import glob
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OUT = os.path.join("build", "mutants")
+BUILT = os.path.join("build", "debug")
+
+
+class Rotten(Exception):
+    """The list does not fit the sources."""
+
+
+class Program:
+    """A test program, and how to link it with something else in place of what it is made of."""
+
+    def __init__(self, source):
+        self.name = source[:-2]
+        self.binary = os.path.join(BUILT, self.name)
+        with open(source) as f:
+            text = f.read()
+        self.tests = re.findall(r"cmocka_unit_test\w*\(\s*(\w+)", text) if "set_test_filter" in text else []
+        self.link = None
+
+    def link_with(self, objects, directory):
+        """The mutant's objects come before the libraries, so that those of the libraries are not
+        taken; programs that list the broken source themselves get it replaced."""
+        words, out = [], os.path.join(directory, os.path.basename(self.name))
+        for word in self.link:
+            name = word[len(BUILT) + 1:-2] + ".c" if word.startswith(BUILT) and word.endswith(".o") else None
+            if name in objects:
+                continue
+            if word.endswith(".a") and objects:
+                words += sorted(objects.values())
+                objects = {}
+            words.append(out if word == self.binary else word)
+        subprocess.run(words, check=True)
+        return out
+
+
+def link_lines(programs):
+    """What make would do if the libraries were new."""
+    if not programs:
+        return
+    command = ["make", "-n", "V=debug", "VERBOSE=1", "-W", os.path.join(BUILT, "libsharding.a")]
+    text = subprocess.run(command + [p.binary for p in programs], check=True, text=True,
+                          stdout=subprocess.PIPE).stdout
+    lines = [shlex.split(line) for line in text.splitlines() if " -o " in line and not line.startswith("\t")]
+    for program in programs:
+        program.link = next(words for words in lines if program.binary in words)
+
+
+def compile_line():
+    """The compiler and its flags, as the build noted them, without those of the linker."""
+    with open(os.path.join(BUILT, ".flags")) as f:
+        return shlex.split(f.read())
+
+
+def run(command, seconds, env=None):
+    """None when all is well, else what went wrong."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds,
+                              text=True, errors="replace", env={**os.environ, **(env or {})})
+    except subprocess.TimeoutExpired:
+        return "hangs"
+    if done.returncode == 0:
+        return None
+    said = re.findall(r"^\[  ERROR   \] --- (?:0x0 \(nil\)|)(.*)$|^(.*assert.*)$", done.stdout, re.M | re.I)
+    return next((a or b for a, b in said if a or b), done.stdout.strip().split("\n")[-1])[:100]
+
+
+class Lane:
+    """Some programs; kill() names the tests that fail and the first reason."""
+
+    def __init__(self, name, sources, seconds, words=()):
+        self.name = name
+        self.seconds = seconds
+        self.words = list(words)
+        self.programs = [Program(source) for source in sources]
+
+    def kill(self, objects, directory, jobs):
+        work = []
+        for program in self.programs:
+            binary = program.link_with(dict(objects), directory)
+            work += [(test, [binary, test]) for test in program.tests] or \
+                    [(os.path.basename(program.name), [binary, *self.words])]
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            ends = list(pool.map(lambda item: run(item[1], self.seconds), work))
+        return [(test, end) for (test, _), end in zip(work, ends) if end is not None]
+
+
+def lanes(args):
+    """From cheap to dear. A lane without programs in this tree is left out."""
+    found = [
+        Lane("directed", sorted(glob.glob("tests/unit/sharding/test_raft_*.c")), 20),
+        Lane("host", sorted(glob.glob("tests/unit/sharding/test_replica*.c")), 60),
+    ]
+    return [lane for lane in found if lane.programs]
+
+
+# ---- mutants ---------------------------------------------------------------------------------
+
+
+def edits(mutant):
+    return [mutant] + mutant.get("also", [])
+
+
+def break_sources(mutant, directory):
+    """Writes the broken files, compiles them: source -> object."""
+    texts = {}
+    for edit in edits(mutant):
+        path = edit.get("file", mutant["file"])
+        if path not in texts:
+            with open(path) as f:
+                texts[path] = f.read()
+        count = texts[path].count(edit["old"])
+        if count != 1:
+            raise Rotten("%s: the text to replace occurs %d times in %s" % (mutant["name"], count, path))
+        texts[path] = texts[path].replace(edit["old"], edit["new"])
+    objects = {}
+    for path, text in texts.items():
+        broken = os.path.join(directory, path)
+        os.makedirs(os.path.dirname(broken), exist_ok=True)
+        with open(broken, "w") as f:
+            f.write(text)
+        objects[path] = broken[:-2] + ".o"
+        flags = [w for w in compile_line() if w != "-Werror"] + ["-w"]
+        done = subprocess.run([*flags, "-c", broken, "-o", objects[path]], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode != 0:
+            raise Rotten("%s does not compile:\n%s" % (mutant["name"], done.stdout))
+    return objects
+
+
+def try_mutant(mutant, all_lanes, args):
+    """(lane, failures, seconds); lane None: it survives."""
+    directory = os.path.join(OUT, mutant["name"])
+    shutil.rmtree(directory, ignore_errors=True)
+    os.makedirs(directory)
+    began = time.monotonic()
+    objects = break_sources(mutant, directory)
+    for lane in all_lanes:
+        failures = lane.kill(objects, directory, args.jobs)
+        if failures:
+            break
+    else:
+        lane = None
+    if not args.keep:
+        shutil.rmtree(directory, ignore_errors=True)
+    return lane.name if lane else None, failures, time.monotonic() - began
+
+
+def control(all_lanes, args):
+    directory = os.path.join(OUT, "control")
+    os.makedirs(directory, exist_ok=True)
+    bad = False
+    for lane in all_lanes:
+        began = time.monotonic()
+        failures = lane.kill({}, directory, args.jobs)
+        tests = sum(max(1, len(p.tests)) for p in lane.programs)
+        print("control: %-9s %3d tests, %5.1f s%s" % (
+            lane.name, tests, time.monotonic() - began, "" if not failures else "  FAILED"), flush=True)
+        for test, end in failures:
+            print("    %s: %s" % (test, end))
+        bad = bad or bool(failures)
+    return not bad
+
+
+def report(mutant, lane, failures, seconds):
+    """One line of the table; True when it is as it should be."""
+    names = [test for test, _ in failures]
+    wanted = mutant.get("by")
+    missed = wanted is not None and lane == "directed" and wanted not in names
+    others = sorted(set(names) - {wanted})
+    shown = ([wanted] if wanted in names else []) + others
+    more = "" if len(shown) <= 1 else " (and %d more)" % (len(shown) - 1)
+    print("%-34s %-4s %-9s %5.1f  %s%s" % (
+        mutant["name"], mutant["rule"], lane or "SURVIVES", seconds,
+        shown[0] if shown else "-", more), flush=True)
+    if missed:
+        print("    NOT SEEN by %s" % wanted)
+    return lane is not None and not missed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--few", action="store_true", help="one mutant per rule, for every merge")
+    parser.add_argument("--only", default="", metavar="NAME,NAME")
+    parser.add_argument("--seeds", type=int, default=200, metavar="N", help="of the simulation")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, metavar="N")
+    parser.add_argument("--keep", action="store_true", help="keep the broken sources and programs")
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    with open(os.path.join("tests", "mutants", "list.toml"), "rb") as f:
+        mutants = tomllib.load(f)["mutant"]
+    only = [name for name in args.only.split(",") if name]
+    mutants = [m for m in mutants if (not only or m["name"] in only) and (not args.few or m.get("few"))]
+    all_lanes = lanes(args)
+    link_lines([p for lane in all_lanes for p in lane.programs])
+    began = time.monotonic()
+    if not control(all_lanes, args):
+        return 1
+    print("\n%-34s %-4s %-9s %5s  %s" % ("mutant", "rule", "killed by", "s", "test"))
+    killed, good, rotten = 0, True, 0
+    for mutant in mutants:
+        try:
+            lane, failures, seconds = try_mutant(mutant, all_lanes, args)
+        except Rotten as why:
+            print("ROTTEN: %s" % why)
+            rotten += 1
+            continue
+        killed += lane is not None
+        good = report(mutant, lane, failures, seconds) and good
+    print("%.0f s" % (time.monotonic() - began))
+    print("%d mutants, %d killed" % (len(mutants), killed))
+    return 0 if good and not rotten else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
