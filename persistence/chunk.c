@@ -167,9 +167,6 @@ static void forget_wiped(struct ps_chunk *chunk)
 rt_err ps_chunk_add(struct ps_chunk *chunk, const struct ps_staged *staged)
 {
 	RT_ASSERT(staged->shard < chunk->store->shard_count);
-	if (staged->wipes != wipes_now(chunk, staged->shard)) {
-		return RT_OK;
-	}
 	if (staged->wipes != chunk->wipes[staged->shard]) {
 		forget(chunk, staged->shard);
 		chunk->wipes[staged->shard] = staged->wipes;

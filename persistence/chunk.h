@@ -36,12 +36,13 @@ void ps_staged_put(
 struct ps_chunk;
 struct ps_chunk *ps_chunk_new(struct ps_store *store); /* NULL: out of memory */
 void ps_chunk_free(struct ps_chunk *chunk);
-/* Offsets of one shard ascend. A record of a log that was wiped is left out. RT_E_NOMEM. */
+/* Offsets of one shard ascend, between wipes. RT_E_NOMEM. */
 RT_NODISCARD rt_err ps_chunk_add(struct ps_chunk *chunk, const struct ps_staged *staged);
 size_t ps_chunk_count(const struct ps_chunk *chunk);
 /* Forgets what was added. */
 void ps_chunk_clear(struct ps_chunk *chunk);
-/* Writes the rows, moves the watermarks, empties the chunk. A failure fails the store. */
+/* Writes the rows, moves the watermarks, empties the chunk. What is of a log that was wiped since
+ * is left out. A failure fails the store. */
 RT_NODISCARD rt_err ps_chunk_write(struct ps_chunk *chunk, struct rt_errinfo *info);
 
 #endif

@@ -237,6 +237,101 @@ static void a_chunk_that_cannot_be_written(void **state)
 	assert_err(ps_store_dedupe(world->store, 0, rt_bytes_str("s0-o17"), &offset, NULL), RT_OK);
 }
 
+static void a_mark_that_cannot_be_lowered_keeps_the_tail(void **state)
+{
+	struct world *world = *state;
+	arm("HIGHWATER", EIO, false, true);
+	assert_err(ps_store_truncate_tail(world->store, 1, 31, NULL), RT_E_IO);
+	assert_true(atomic_load(&fault_hits) > 0);
+	disarm();
+	ps_store_close(world->store);
+	world_open(world);
+	assert_int_equal(ps_store_last_offset(world->store, 1), 50);
+	/* And one that cannot be synced. */
+	ps_store_close(world->store);
+	world_open(world);
+	struct ps_log_row row = {.shard = 1, .offset = 51, .record = world_record(1, 3, 51, 99, 1)};
+	assert_err(ps_store_append(world->store, &row, 1, NULL, 0, NULL), RT_OK);
+	assert_err(ps_store_sync(world->store, NULL), RT_OK);
+	free((void *)(uintptr_t)row.record.data);
+	arm("HIGHWATER", EIO, true, false);
+	assert_err(ps_store_truncate_tail(world->store, 1, 51, NULL), RT_E_IO);
+	assert_true(atomic_load(&fault_hits) > 0);
+}
+
+/* Shards 1 and 2 become three other records each, above and among the old ones, and the store fails
+ * when the batch is durable and the old records are not gone yet. */
+static void a_wipe_fails(struct world *world)
+{
+	struct ps_log_row rows[8];
+	for (uint32_t i = 0; i < 8; i++) {
+		uint32_t shard = 1 + i / 4;
+		uint64_t offset = (shard == 1 ? 61 : 11) + (i % 4 == 0 ? 0 : i % 4 - 1);
+		rows[i] = (struct ps_log_row){.shard = shard, .offset = offset};
+		if (i % 4 == 0) {
+			rows[i].kind = PS_ROW_WIPE;
+		} else {
+			rows[i].record = world_record(shard, 7, offset, i % 4, 1);
+		}
+	}
+	arm("/tmp/0", EIO, true, true); /* the table file with the range deletion */
+	assert_err(ps_store_append(world->store, rows, 8, NULL, 0, NULL), RT_E_IO);
+	assert_true(atomic_load(&fault_hits) > 0);
+	disarm();
+	for (uint32_t i = 0; i < 8; i++) {
+		free((void *)(uintptr_t)rows[i].record.data);
+	}
+}
+
+static void shard_was_wiped(struct world *world, uint32_t shard, uint64_t first, uint64_t count)
+{
+	uint64_t read = 0;
+	uint64_t offset = 0;
+	char id[32];
+	assert_int_equal(ps_store_first_offset(world->store, shard), first);
+	assert_int_equal(ps_store_last_offset(world->store, shard), first + count - 1);
+	assert_err(ps_store_read(world->store, shard, first, UINT64_MAX, world_count, &read, NULL),
+		RT_OK);
+	assert_int_equal(read, count);
+	snprintf(id, sizeof(id), "s%u-o%llu", shard, (unsigned long long)first + 1);
+	assert_err(ps_store_dedupe(world->store, shard, rt_bytes_str(id), &offset, NULL), RT_OK);
+	snprintf(id, sizeof(id), "s%u-o17", shard);
+	assert_err(ps_store_dedupe(world->store, shard, rt_bytes_str(id), &offset, NULL),
+		RT_E_NOTFOUND);
+	world->offset[shard] = first + count - 1;
+	memset(world->seq[shard], 0, sizeof(world->seq[shard]));
+}
+
+static void a_wipe_that_is_cut_off_is_ended_by_an_open(void **state)
+{
+	struct world *world = *state;
+	ps_store_close(world->store);
+	world_open(world); /* indexes it all */
+	/* Records in files that are dropped whole, so the batch has to be durable by then. */
+	rocksdb_compact_range_cf(world->store->db, world->store->family[PS_LOG], NULL, 0, NULL, 0);
+	a_wipe_fails(world);
+	world_crash(world);
+	struct rt_errinfo info = {0};
+	arm("/tmp/0", EIO, true, true);
+	assert_err(world_try_open(world, &info), RT_E_IO); /* once more cut off */
+	disarm();
+	for (uint32_t turn = 0; turn < 2; turn++) {
+		world_open(world);
+		shard_was_wiped(world, 1, 61, 3 + turn);
+		shard_was_wiped(world, 2, 11, 3 + turn);
+		if (turn == 0) { /* what is appended now is not taken by another open */
+			assert_err(world_append(world, 1, 1), RT_OK);
+			assert_err(world_append(world, 2, 1), RT_OK);
+			assert_err(ps_store_sync(world->store, NULL), RT_OK);
+		}
+		world_crash(world);
+	}
+	struct ps_verify_report report = {0};
+	assert_err(ps_store_verify(world->dir, NULL, NULL, &report, NULL), RT_OK);
+	assert_int_equal(report.problems, 0);
+	assert_int_equal(report.records, 2 * 50 + 2 * 4);
+}
+
 static void an_open_that_cannot_write(void **state)
 {
 	struct world *world = *state;
@@ -275,6 +370,8 @@ int main(void)
 		TEST(a_close_on_a_full_disk),
 		TEST(a_close_that_cannot_write_the_manifest),
 		TEST(a_chunk_that_cannot_be_written),
+		TEST(a_mark_that_cannot_be_lowered_keeps_the_tail),
+		TEST(a_wipe_that_is_cut_off_is_ended_by_an_open),
 		TEST(an_open_that_cannot_write),
 		TEST(low_space_is_told_before_writes_fail),
 	};

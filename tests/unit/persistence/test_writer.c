@@ -337,6 +337,241 @@ static void the_index_follows_while_running(void **state)
 	assert_int_equal(offset, 77);
 }
 
+/* ---- rounds that take away ---- */
+
+static void put(struct driver *driver, struct ps_round *round, uint32_t shard, uint64_t offset)
+{
+	uint32_t entry;
+	struct rt_bytes record = world_record(shard, 1, offset, driver->rounds * 1000 + offset, 1);
+	uint8_t *at = ps_round_add(round, shard, record.size, &entry);
+	memcpy(at, record.data, record.size);
+	free((void *)(uintptr_t)record.data);
+	round->entries[entry].offset = offset;
+}
+
+static void step_done(struct ps_round *round, rt_err err)
+{
+	struct driver *driver = round->arg;
+	driver->result = err != RT_OK ? err : driver->result;
+	ps_round_release(round);
+	if (--driver->in_flight == 0) {
+		uv_sem_post(&driver->node->finished);
+	}
+}
+
+static struct ps_round *begin_step(struct driver *driver)
+{
+	struct ps_round *round = ps_round_acquire(driver->node->writer, driver->worker);
+	round->done = step_done;
+	round->arg = driver;
+	driver->rounds++;
+	driver->in_flight++;
+	return round;
+}
+
+/* Three rounds, of two shards each. The first number of a record says which round it is of. */
+static void begin_steps(struct rt_worker *worker, struct rt_post *post)
+{
+	struct driver *driver = (struct driver *)(void *)post;
+	uint32_t cut = driver->index;
+	uint32_t wiped = driver->index + WORKERS;
+	(void)worker;
+	struct ps_round *round = begin_step(driver);
+	for (uint64_t offset = 1; offset <= 10; offset++) {
+		put(driver, round, cut, offset);
+		put(driver, round, wiped, offset);
+	}
+	ps_writer_submit(driver->node->writer, round);
+	round = begin_step(driver);
+	driver->wrong += ps_round_cut(round, cut, 6) != RT_OK;
+	driver->wrong += ps_round_wipe(round, wiped, 5) != RT_OK;
+	put(driver, round, wiped, 5);
+	put(driver, round, cut, 6);
+	put(driver, round, wiped, 6);
+	put(driver, round, cut, 7);
+	put(driver, round, cut, 8);
+	put(driver, round, cut, 9);
+	ps_writer_submit(driver->node->writer, round);
+	round = begin_step(driver);
+	driver->wrong += ps_round_cut(round, cut, 8) != RT_OK;
+	put(driver, round, cut, 8);
+	put(driver, round, cut, 9);
+	driver->wrong += ps_round_cut(round, wiped, 6) != RT_OK;
+	put(driver, round, wiped, 6);
+	put(driver, round, cut, 10);
+	put(driver, round, wiped, 7);
+	put(driver, round, cut, 11);
+	for (uint32_t back = 1; back <= 3; back++) {
+		ps_round_drop(round, round->entry_count - back);
+	}
+	ps_writer_submit(driver->node->writer, round);
+}
+
+static bool round_of(void *arg, uint64_t offset, struct rt_bytes bytes)
+{
+	struct ps_record record = {0};
+	char **at = arg;
+	assert_err(ps_record_decode(bytes, &record), RT_OK);
+	*(*at)++ = (char)('0' + record.first_seq / 1000);
+	assert_int_equal(record.first_seq % 1000, offset);
+	return true;
+}
+
+static void assert_log(struct ps_store *store, uint32_t shard, uint64_t first, const char *rounds)
+{
+	char got[32] = {0};
+	char *at = got;
+	assert_int_equal(ps_store_first_offset(store, shard), first);
+	assert_err(ps_store_read(store, shard, first, UINT64_MAX, round_of, &at, NULL), RT_OK);
+	assert_string_equal(got, rounds);
+}
+
+static void begin_and_wait(struct node *node, void (*script)(struct rt_worker *, struct rt_post *))
+{
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		node->driver[i].start.run = script;
+		rt_worker_post_always(node->driver[i].worker, &node->driver[i].start);
+	}
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		uv_sem_wait(&node->finished);
+	}
+}
+
+/* The writer is held by a backlog until everything is submitted, so the rounds but for the first
+ * ones land in one batch. */
+static void rounds_cut_and_wipe_in_the_order_of_their_submits(void **state)
+{
+	struct node *node = *state;
+	struct ps_store *store = node->world->store;
+	struct rt_post barrier[WORKERS] = {0};
+	atomic_fetch_add(&store->staged, PS_BACKLOG_RECORDS + 1);
+	main_node = node;
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		node->driver[i].start.run = begin_steps;
+		rt_worker_post_always(node->driver[i].worker, &node->driver[i].start);
+		barrier[i].run = wake_main;
+		rt_worker_post_always(node->driver[i].worker, &barrier[i]);
+	}
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		uv_sem_wait(&node->finished);
+	}
+	uv_mutex_lock(&store->lock);
+	atomic_fetch_add(&store->indexed, PS_BACKLOG_RECORDS + 1);
+	uv_cond_broadcast(&store->room);
+	uv_mutex_unlock(&store->lock);
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		uv_sem_wait(&node->finished);
+	}
+	assert_true(atomic_load(&store->syncs) <= 2);
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		assert_int_equal(node->driver[i].wrong, 0);
+		assert_err(node->driver[i].result, RT_OK);
+	}
+	for (int turn = 0; turn < 2; turn++) {
+		for (uint32_t i = 0; i < WORKERS; i++) {
+			assert_log(node->world->store, i, 1, "111112233");
+			assert_log(node->world->store, i + WORKERS, 5, "23");
+		}
+		if (turn == 0) {
+			stop(node);
+			world_open(node->world);
+		}
+	}
+}
+
+static void stage_made(struct driver *driver, uint64_t offset, uint64_t seq, uint32_t entity)
+{
+	struct ps_record record;
+	struct rt_bytes bytes = world_record(driver->index, entity, offset, seq, 1);
+	driver->wrong += ps_record_decode(bytes, &record) != RT_OK;
+	ps_stage_record(driver->stage, driver->index, offset, &record);
+	ps_stage_flush(driver->stage);
+	free((void *)(uintptr_t)bytes.data);
+}
+
+static void wiped_done(struct ps_round *round, rt_err err)
+{
+	struct driver *driver = round->arg;
+	if (driver->index == 0) { /* the other one's chunk is of the old log only */
+		stage_made(driver, 3, 3001, 2);
+	}
+	step_done(round, err);
+}
+
+/* Records of the old log are staged when the writer has wiped it already and the worker does not
+ * know yet. */
+static void first_done(struct ps_round *round, rt_err err)
+{
+	struct driver *driver = round->arg;
+	const struct ps_shard *shard = &driver->node->world->store->shards[driver->index];
+	stage_made(driver, 1, 1001, 1);
+	struct ps_round *next = begin_step(driver);
+	next->done = wiped_done;
+	driver->wrong += ps_round_wipe(next, driver->index, 3) != RT_OK;
+	put(driver, next, driver->index, 3);
+	ps_writer_submit(driver->node->writer, next);
+	while (err == RT_OK && atomic_load(&shard->wipes) == 0) {
+	}
+	for (uint64_t offset = 2; offset <= 10; offset++) {
+		stage_made(driver, offset, 1000 + offset, 1);
+	}
+	struct ps_snapshot snapshot = {.seq = 1001, .offset = 1, .state = rt_bytes_str("old")};
+	ps_stage_snapshot(driver->stage, driver->index, rt_bytes_str("t|e1"), &snapshot);
+	step_done(round, err);
+}
+
+static void begin_staging(struct rt_worker *worker, struct rt_post *post)
+{
+	struct driver *driver = (struct driver *)(void *)post;
+	(void)worker;
+	struct ps_round *round = begin_step(driver);
+	round->done = first_done;
+	for (uint64_t offset = 1; offset <= 10; offset++) {
+		put(driver, round, driver->index, offset);
+	}
+	ps_writer_submit(driver->node->writer, round);
+}
+
+static uint32_t count_rows(struct ps_store *store, uint32_t shard)
+{
+	uint32_t count = 0;
+	rocksdb_iterator_t *iter =
+		rocksdb_create_iterator_cf(store->db, store->point, store->family[PS_INDEX]);
+	for (rocksdb_iter_seek_to_first(iter); rocksdb_iter_valid(iter); rocksdb_iter_next(iter)) {
+		size_t size;
+		count += ps_get_u16((const uint8_t *)rocksdb_iter_key(iter, &size)) == shard;
+	}
+	rocksdb_iter_destroy(iter);
+	return count;
+}
+
+static void what_was_staged_before_a_wipe_leaves_no_row(void **state)
+{
+	struct node *node = *state;
+	begin_and_wait(node, begin_staging);
+	/* As stop does, but for the close. */
+	struct ps_store *store = node->world->store;
+	ps_reader_stop(node->reader);
+	ps_writer_stop(node->writer);
+	rt_system_stop(node->system);
+	ps_indexer_stop(node->indexer);
+	node->reader = NULL;
+	node->writer = NULL;
+	node->indexer = NULL;
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		uint64_t offset = 0;
+		struct ps_snapshot snapshot;
+		assert_int_equal(node->driver[i].wrong, 0);
+		assert_int_equal(ps_store_index_watermark(store, i), i == 0 ? 3 : 2);
+		assert_err(ps_store_dedupe(store, i, rt_bytes_str("s0-o3"), &offset, NULL),
+			i == 0 ? RT_OK : RT_E_NOTFOUND);
+		assert_err(ps_store_snapshot_get(
+				   store, i, rt_bytes_str("t|e1"), UINT64_MAX, &snapshot, NULL),
+			RT_E_NOTFOUND);
+		assert_int_equal(count_rows(store, i), i == 0 ? 2 : 0);
+	}
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -346,6 +581,8 @@ int main(void)
 		TEST(a_backlog_of_the_index_holds_the_writer),
 		TEST(a_reader_answers_on_the_worker_that_asked),
 		TEST(the_index_follows_while_running),
+		TEST(rounds_cut_and_wipe_in_the_order_of_their_submits),
+		TEST(what_was_staged_before_a_wipe_leaves_no_row),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,6 +76,19 @@ static inline void world_crash_copy(struct world *world, char copy[80])
 	assert_null(message);
 }
 
+/* The store's place holds what a power cut left; it is closed. */
+static inline void world_crash(struct world *world)
+{
+	char copy[80];
+	char command[300];
+	world_crash_copy(world, copy);
+	ps_store_close(world->store);
+	world->store = NULL;
+	snprintf(command, sizeof(command), "rm -rf '%s' && mv '%s' '%s'", world->dir, copy,
+		world->dir);
+	assert_int_equal(system(command), 0);
+}
+
 static inline struct rt_bytes world_pid(char out[32], uint32_t entity)
 {
 	snprintf(out, 32, "t|e%u", entity);
