@@ -170,12 +170,7 @@ static rt_err on_removed(struct sh_replica *replica)
 	struct sh_mark mark = {.state = SH_MARK_REMOVED};
 	rt_err err = sh_host_write_mark(replica, &mark);
 	replica->tombstone = replica->written;
-	replica->removed = true;
-	if (replica->led) {
-		replica->led = false;
-		replica->port->follow(replica->arg, replica->raft.term, 0);
-	}
-	sh_reads_end(replica, RT_E_FENCED);
+	replica->removed = true; /* The core said before that it follows nobody. */
 	return err;
 }
 
