@@ -398,6 +398,8 @@ struct rt_bytes hostbed_record(uint64_t term, size_t bytes)
 	struct ps_record head = {.term = term,
 		.kind = PS_KIND_COMMAND,
 		.time_ms = 1,
+		.pid = rt_bytes_str("t|a"),
+		.first_seq = 1,
 		.answer = rt_bytes_of(payload, bytes)};
 	size_t size = ps_record_size(&head, NULL);
 	uint8_t *out = malloc(size);
