@@ -11,6 +11,10 @@ bench/actors_SRCS := bench/actors.c
 BENCHES += bench/store
 bench/store_SRCS := bench/store.c bench/store_write.c bench/store_read.c bench/store_generate.c
 
+# Replication: core, host, codec, memory, one voter against none.
+BENCHES += bench/raft
+bench/raft_SRCS := bench/raft.c bench/raft_group.c bench/raft_one.c bench/raft_step.c
+
 # A node's callers: rpc for the table, touch for bench/cold.py.
 BENCHES += bench/rpc bench/touch
 bench/rpc_SRCS := bench/rpc.c bench/rpc_transport.c

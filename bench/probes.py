@@ -195,3 +195,15 @@ class Probes:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return {line["bench"]: dict(line, others=watch.others, load=watch.load) for line in lines}
+
+    # ---- replication ----
+    def _raft(self, rest):
+        command = [f"{BUILD}/bench/raft"]
+        if not rest.startswith("one"):
+            return json_lines([*command, rest])[-1]
+        folder = os.path.join(self.folder, rest)
+        os.makedirs(folder)
+        try:
+            return json_lines([*command, "one", folder, rest.lstrip("one"), str(SECONDS)])[-1]
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -105,7 +105,32 @@ def _storage():
     ]
 
 
-ROWS = _messages() + _memory() + _commands() + _storage()
+def _replication():
+    def steps(probe, text, most):
+        rows = [Row(f"raft.{probe}.{batch}", f"{text}, batches of {batch}",
+                    (f"raft.{probe}", f"leader{batch}"), unit="ns", most=bound)
+                for batch, bound in ((1, None), (10, None), (100, most))]
+        return [Row(f"raft.{probe}.message", f"{text}, an idle message",
+                    (f"raft.{probe}", "message"), unit="ns"), *rows]
+
+    def one(batch):
+        probe = f"raft.one{batch}"
+        return [Row(f"raft.one.{batch}", f"one voter, batches of {batch}", (probe, "value"),
+                    (probe, "straight"), least=0.9, unit="/s", peer_name="straight batch"),
+                Row(f"raft.one.{batch}.p50", "one voter, more than straight", (probe, "more_us"),
+                    most=20, unit="us")]
+
+    return [
+        *steps("core", "core", None), *steps("host", "core, host, codec", 300),
+        Row("raft.encode", "a record into a message", ("raft.codec", "value"), unit="ns"),
+        Row("raft.decode", "a record out of it, checked", ("raft.codec", "decode"), unit="ns"),
+        Row("raft.mem.one", "idle group, one voter", ("raft.memory", "one"), most=2048, unit="B"),
+        Row("raft.mem.three", "idle member of three", ("raft.memory", "three"), most=2048, unit="B"),
+        *one(1), *one(100),
+    ]
+
+
+ROWS = _messages() + _memory() + _commands() + _storage() + _replication()
 
 
 def chosen(words):

@@ -182,7 +182,7 @@ static void receive(struct rig *rig, const struct sh_message *message)
 	struct sh_raft before = rig->raft;
 	rt_err err = sh_raft_recv(&rig->raft, rig->now, &message->head, entries);
 	RT_ASSERT(err == RT_OK || err == RT_E_PROTO);
-	if (err == RT_E_PROTO && message->head.type != SH_MSG_APPEND) {
+	if (err == RT_E_PROTO) {
 		RT_ASSERT(rig->queue.count == rig->queue.head);
 		RT_ASSERT(rig->raft.term == before.term && rig->raft.vote == before.vote &&
 			  rig->raft.role == before.role && rig->raft.leader == before.leader &&
