@@ -1,4 +1,4 @@
-# sharding: replication port, shard regions, feeds, the node that holds them together.
+# sharding: the Raft core and its host, shard regions, feeds, the node that holds them together.
 sharding_PREFIX := sh
 sharding_SRCS := \
 	sharding/cache.c \
@@ -16,9 +16,9 @@ sharding_SRCS := \
 	sharding/raft_log.c \
 	sharding/reads.c \
 	sharding/region.c \
+	sharding/region_shard.c \
 	sharding/replica.c \
 	sharding/restore.c \
-	sharding/solo.c \
 	sharding/status.c
 sharding_PROTOS :=
 PROTOS += $(sharding_PROTOS)

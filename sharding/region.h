@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 
 #include "actors/shard.h"
-#include "sharding/solo.h"
+#include "sharding/replica.h"
 
 struct sh_region;
 
