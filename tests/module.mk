@@ -10,6 +10,11 @@ $(foreach t,$(filter tests/unit/actors/account/% tests/unit/actors/calculator/%,
 # The Raft core is tested on a bench.
 $(foreach t,$(filter tests/unit/sharding/test_raft%,$(unit_names)), \
 	$(eval $(t)_SRCS += $(wildcard tests/support/raftbed*.c)))
+# Between the bench and the core: every allocation of every input fails once.
+comma := ,
+tests/unit/sharding/test_raft_memory_LDFLAGS := $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc \
+	$(addprefix sh_raft_,init restore_entries start tick recv propose propose_members stored sent \
+	resume installed transfer read_begin))
 
 # Programs that tests in other languages use.
 TEST_TOOLS := tests/chaos/load
