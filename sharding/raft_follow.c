@@ -82,6 +82,9 @@ enum sh_core_fit sh_core_fits(const struct sh_raft *raft, const struct sh_raft_m
 	if (m->index < raft->floor) {
 		uint64_t below = raft->floor - m->index;
 		skip = below < m->count ? (uint32_t)below : m->count;
+		if (skip == below && entries[skip - 1].term != sh_raft_term_at(raft, raft->floor)) {
+			return SH_CORE_UNDOES;
+		}
 	} else if (m->index > raft->last || sh_raft_term_at(raft, m->index) != m->log_term) {
 		return SH_CORE_PARTS;
 	}
