@@ -23,7 +23,10 @@ sharding_SRCS := \
 sharding_PROTOS :=
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
+tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c
+tests/unit/sharding/test_reads_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_EXTRA := tests/support/hostbed.c
+tests/unit/sharding/test_restore_EXTRA := tests/support/hostbed.c
 
 # Only the unit test compiles it: protobuf-c against our own encoding.
 tests/unit/sharding/test_message_PROTOS := sharding/peer.proto

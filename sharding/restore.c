@@ -172,8 +172,8 @@ static rt_err read_log(
 {
 	struct scan scan = {.replica = replica, .next = mark->mark + 1};
 	uint64_t first = replica->port->first(replica->arg);
-	if (first > scan.next) {
-		return corrupt(info, replica, "the log begins above the mark");
+	if (first > mark->floor + 1) {
+		return corrupt(info, replica, "the log begins above the floor");
 	}
 	if (mark->mark > 0 && first <= mark->mark) {
 		scan.next = scan.check = mark->mark;
