@@ -73,6 +73,13 @@ struct hostbed {
 	uint64_t readable_index;
 };
 
+/* True while the code under test runs, and not this bed: whose allocations a test may refuse. */
+extern bool hostbed_inside;
+/* Memory is short: RT_E_NOMEM and RT_E_CLOSED are expected answers. */
+extern bool hostbed_short;
+/* The replica has ended. */
+bool hostbed_ended(struct hostbed *bed);
+
 /* members: "1 2 3s", s for one that does not vote; "" for none. Not opened yet. */
 struct hostbed *hostbed_new(uint64_t node, const char *members);
 void hostbed_free(struct hostbed *bed);
