@@ -61,7 +61,7 @@ static inline void world_free(struct world *world)
  * of files first, and none of them may go meanwhile: compactions run on. */
 static inline void world_crash_copy(struct world *world, char copy[80])
 {
-	char command[600];
+	char command[1000];
 	snprintf(copy, 80, "%s.copy", world->dir);
 	snprintf(command, sizeof(command),
 		"rm -rf '%s' && mkdir -p '%s/db' && cp '%s/db/CURRENT' '%s'/db/MANIFEST-* '%s/db' "
