@@ -80,9 +80,8 @@ static inline uint64_t sh_host_election_ms(const struct sh_replica *replica)
 }
 
 /* ---- restore.c ---- */
-/* A core that knows term and vote and nothing else; the first members are those of a new shard. */
-RT_NODISCARD rt_err sh_host_blank(
-	struct sh_replica *replica, uint64_t term, uint64_t vote, const struct sh_members *first);
+/* A core that knows settings, term, vote and bar of an old one and nothing else. */
+RT_NODISCARD rt_err sh_host_blank(struct sh_replica *replica, const struct sh_raft *old);
 /* Frees what is there on demand. */
 void sh_host_forget(struct sh_replica *replica);
 /* The log goes, the row says so. */

@@ -6,7 +6,7 @@
 #include "runtime/base/hash.h"
 
 #define VERSION    1u
-#define HEAD_BYTES 30u /* up to the base set */
+#define HEAD_BYTES 46u /* up to the base set */
 #define HASH_BYTES 8u
 #define RUN_BYTES  16u
 #define COUNT_MAX  65535u
@@ -112,6 +112,8 @@ rt_err sh_mark_encode(const struct sh_mark *mark, struct rt_bytes *out)
 	at = put_u64(at, mark->floor);
 	at = put_u64(at, mark->floor_term);
 	at = put_u64(at, mark->mark);
+	at = put_u64(at, mark->bar_index);
+	at = put_u64(at, mark->bar_term);
 	*at++ = (uint8_t)mark->set_count;
 	*at++ = (uint8_t)(mark->set_count >> 8);
 	*at++ = (uint8_t)mark->run_count;
@@ -194,8 +196,10 @@ static bool head_ok(struct rt_bytes bytes, struct sh_mark *out)
 		.floor = get_u64(bytes.data + 2),
 		.floor_term = get_u64(bytes.data + 10),
 		.mark = get_u64(bytes.data + 18),
-		.set_count = (uint32_t)bytes.data[26] | (uint32_t)bytes.data[27] << 8,
-		.run_count = (uint32_t)bytes.data[28] | (uint32_t)bytes.data[29] << 8};
+		.bar_index = get_u64(bytes.data + 26),
+		.bar_term = get_u64(bytes.data + 34),
+		.set_count = (uint32_t)bytes.data[42] | (uint32_t)bytes.data[43] << 8,
+		.run_count = (uint32_t)bytes.data[44] | (uint32_t)bytes.data[45] << 8};
 	return out->floor <= out->mark && (out->floor == 0) == (out->floor_term == 0);
 }
 

@@ -2,10 +2,10 @@
  * mark.h - the row "raft" + shard in the meta family: what of a replica is not in its log.
  *
  * A mark says where the log's story may be read on from: floor, terms and membership sets up to an
- * index that was committed and durable. version u8 (1), state u8, floor, floor term, mark u64, set
- * count u8, run count u16; the set in force at the floor and those above it: index u64 and the
- * members (members.h); the runs above the floor: first u64, term u64; at the end the hash of all
- * that, u64. Numbers are little endian.
+ * index that was committed and durable. version u8 (1), state u8, floor, floor term, mark u64, the
+ * bar's index and term u64, set count u8, run count u16; the set in force at the floor and those
+ * above it: index u64 and the members (members.h); the runs above the floor: first u64, term u64;
+ * at the end the hash of all that, u64. Numbers are little endian.
  *
  * Limits: bytes from a disk are never trusted: whatever is not what encode writes is RT_E_CORRUPT.
  */
@@ -24,7 +24,8 @@ enum sh_mark_state {
 struct sh_mark {
 	enum sh_mark_state state;
 	uint64_t floor, floor_term;
-	uint64_t mark; /* at least the floor */
+	uint64_t mark;                /* at least the floor */
+	uint64_t bar_index, bar_term; /* see raft.h */
 	struct sh_raft_set base;
 	const struct sh_raft_set *sets; /* floor < index <= mark, ascending */
 	const struct sh_raft_run *runs; /* floor < first <= mark, ascending, as are the terms */

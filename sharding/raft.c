@@ -105,6 +105,8 @@ rt_err sh_raft_init(struct sh_raft *raft, const struct sh_raft_settings *setting
 	raft->random = set->seed;
 	raft->term = restore->term;
 	raft->vote = restore->vote;
+	raft->bar_index = restore->bar_index;
+	raft->bar_term = restore->bar_term;
 	if (restore->floor_term > raft->term) {
 		/* An install may bring entries of a term this node never took part in. */
 		raft->term = restore->floor_term;

@@ -191,7 +191,10 @@ struct sh_raft {
 	/* Log. floor <= commit <= last; stored <= last. Runs and sets lie above the floor, but for
 	 * the first of each, which is in force at the floor. */
 	uint64_t floor, last, stored, commit, applied;
-	uint64_t verified;   /* equal to the log of this term's leader up to here */
+	uint64_t verified; /* equal to the log of this term's leader up to here */
+	/* End of a log that this node had and forgot, removed or to be installed anew. Majorities
+	 * may have counted on it, so votes are given as if it were here still. */
+	uint64_t bar_index, bar_term;
 	uint64_t generation; /* of truncations */
 	struct sh_raft_run *runs;
 	uint32_t run_count, run_cap;
@@ -219,9 +222,10 @@ struct sh_raft {
 struct sh_raft_restore {
 	uint64_t term, vote;
 	uint64_t floor, floor_term;
-	uint64_t set_index;        /* of the members in force at the floor */
-	struct sh_members members; /* count 0: knows none, waits to be added */
-	uint64_t commit;           /* known to be committed, at least the floor */
+	uint64_t set_index;           /* of the members in force at the floor */
+	struct sh_members members;    /* count 0: knows none, waits to be added */
+	uint64_t commit;              /* known to be committed, at least the floor */
+	uint64_t bar_index, bar_term; /* as they were */
 };
 /* A member whose log is what restore says; then each entry above the floor in order; then start. A
  * new shard restores term 0, floor 0 and its first members. */

@@ -38,6 +38,8 @@ void sh_core_log_push(
 void sh_core_log_cut(struct sh_raft *raft, uint64_t from);
 void sh_core_log_reset(
 	struct sh_raft *raft, uint64_t floor, uint64_t term, const struct sh_raft_set *set);
+/* The log is about to go: its end becomes the bar. */
+void sh_core_raise_bar(struct sh_raft *raft);
 uint64_t sh_core_run_first(const struct sh_raft *raft, uint64_t index);
 void sh_core_say_members(struct sh_raft *raft, const struct sh_raft_set *set, bool committed);
 void sh_core_commit(struct sh_raft *raft, uint64_t index);

@@ -39,12 +39,35 @@ static bool removal_in_log(const struct sh_raft *raft)
 	       sh_members_find(&before->members, raft->settings.node) >= 0;
 }
 
-/* Voters stand, and only on a log that is theirs for good. So does who is being removed: nobody
- * else may have the entry that says so [D 4.2.2], and if somebody has, the answer tells. */
+/* The same of its vote, while that is not known to be committed. */
+static bool demotion_in_log(const struct sh_raft *raft)
+{
+	const struct sh_raft_set *before = set_before(raft);
+	return before != NULL && sh_raft_members(raft)->index > raft->commit &&
+	       sh_members_votes(&before->members, raft->settings.node);
+}
+
+static bool at_least(uint64_t term, uint64_t index, uint64_t other_term, uint64_t other_index)
+{
+	return term > other_term || (term == other_term && index >= other_index);
+}
+
+/* Election restriction [D 3.6.1], by the log that is here and by the one that was. */
+static bool up_to_date(const struct sh_raft *raft, uint64_t term, uint64_t index)
+{
+	return at_least(term, index, sh_raft_term_at(raft, raft->last), raft->last) &&
+	       at_least(term, index, raft->bar_term, raft->bar_index);
+}
+
+/* Voters stand, and only on a log that is theirs for good. So does who is losing its vote or is
+ * being removed: nobody else may have the entry that says so [D 4.2.2], and if somebody has, the
+ * answer tells. */
 bool sh_core_may_campaign(const struct sh_raft *raft)
 {
 	return !raft->removed && !raft->installing &&
-	       (sh_core_votes(raft, raft->settings.node) || removal_in_log(raft));
+	       up_to_date(raft, sh_raft_term_at(raft, raft->last), raft->last) &&
+	       (sh_core_votes(raft, raft->settings.node) || removal_in_log(raft) ||
+		       demotion_in_log(raft));
 }
 
 /* The delay grows with a voter's rank, turned by the shard, so that voters stand one after the
@@ -146,13 +169,6 @@ static bool leader_is_protected(const struct sh_raft *raft)
 	       (raft->had_contact && raft->now - raft->contact < raft->settings.election_ms);
 }
 
-/* Election restriction [D 3.6.1]. */
-static bool up_to_date(const struct sh_raft *raft, const struct sh_raft_message *m)
-{
-	uint64_t term = sh_raft_term_at(raft, raft->last);
-	return m->log_term > term || (m->log_term == term && m->index >= raft->last);
-}
-
 static void answer_vote(
 	struct sh_raft *raft, const struct sh_raft_message *m, uint64_t term, bool granted)
 {
@@ -194,13 +210,13 @@ void sh_core_on_vote(struct sh_raft *raft, const struct sh_raft_message *m)
 	}
 	bool newer = m->term > raft->term;
 	if (pre) {
-		bool granted = newer && up_to_date(raft, m);
+		bool granted = newer && up_to_date(raft, m->log_term, m->index);
 		answer_vote(raft, m, granted ? m->term : raft->term, granted);
 		return;
 	}
 	bool can = newer || (raft->role != SH_CANDIDATE && raft->role != SH_LEADER &&
 				    (raft->vote == 0 || raft->vote == m->from));
-	bool granted = can && up_to_date(raft, m);
+	bool granted = can && up_to_date(raft, m->log_term, m->index);
 	if (newer) {
 		sh_core_follow(raft, m->term, granted ? m->from : 0, 0);
 	} else if (granted && raft->vote == 0) {
@@ -260,5 +276,6 @@ void sh_core_on_removed(struct sh_raft *raft, const struct sh_raft_message *m)
 	}
 	sh_core_follow(raft, raft->term, 0, 0);
 	raft->removed = true;
+	sh_core_raise_bar(raft);
 	sh_core_emit(raft, SH_OUT_REMOVED)->removed = m->index;
 }

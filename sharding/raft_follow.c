@@ -109,8 +109,7 @@ void sh_core_on_append(
 {
 	if (m->term < raft->term) {
 		struct sh_raft_message *result = sh_core_send(raft, SH_MSG_APPEND_RESULT, m->from);
-		result->flags = SH_FLAG_REJECT;
-		result->index = m->index;
+		result->flags = SH_FLAG_REJECT; /* of the term: no entry of this one's is meant */
 		return;
 	}
 	hear(raft, m);
@@ -162,6 +161,7 @@ void sh_core_on_install(struct sh_raft *raft, const struct sh_raft_message *m)
 		return;
 	}
 	if (!raft->installing) {
+		sh_core_raise_bar(raft);
 		sh_core_log_reset(raft, 0, 0, &(struct sh_raft_set){0});
 		raft->commit = raft->stored = raft->applied = raft->verified = 0;
 		raft->generation++;

@@ -326,6 +326,7 @@ void sh_core_advance(struct sh_raft *raft)
 	sh_core_follow(raft, raft->term, 0, 0);
 	if (removed) {
 		raft->removed = true;
+		sh_core_raise_bar(raft);
 		sh_core_emit(raft, SH_OUT_REMOVED)->removed = at;
 	}
 }
@@ -463,8 +464,9 @@ static bool is_caught_up(struct sh_raft *raft, const struct sh_members *members)
 		}
 		const struct sh_raft_peer *peer = find_peer(raft, node);
 		uint64_t match = peer == NULL ? 0 : peer->match;
-		if (match + raft->settings.window < raft->last ||
-			(peer != NULL && raft->now - peer->heard_at > raft->settings.election_ms)) {
+		bool heard = peer == NULL || (match > 0 && raft->now - peer->heard_at <=
+								   raft->settings.election_ms);
+		if (!heard || match + raft->settings.window < raft->last) {
 			return false;
 		}
 	}

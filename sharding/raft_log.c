@@ -59,6 +59,15 @@ void sh_core_log_reset(
 	raft->set_count = 1;
 }
 
+void sh_core_raise_bar(struct sh_raft *raft)
+{
+	uint64_t term = sh_raft_term_at(raft, raft->last);
+	if (term > raft->bar_term || (term == raft->bar_term && raft->last > raft->bar_index)) {
+		raft->bar_term = term;
+		raft->bar_index = raft->last;
+	}
+}
+
 static const struct sh_raft_run *run_at(const struct sh_raft *raft, uint64_t index)
 {
 	const struct sh_raft_run *run = &raft->runs[raft->run_count - 1];

@@ -37,7 +37,10 @@ rt_err sh_host_write_mark(struct sh_replica *replica, const struct sh_mark *mark
 {
 	uint8_t key[SH_KEY_BYTES];
 	struct sh_write write = {.kind = SH_WRITE_META, .key = sh_mark_key(replica->shard, key)};
-	rt_err err = sh_mark_encode(mark, &write.bytes);
+	struct sh_mark row = *mark;
+	row.bar_index = replica->raft.bar_index;
+	row.bar_term = replica->raft.bar_term;
+	rt_err err = sh_mark_encode(&row, &write.bytes);
 	if (err == RT_OK) {
 		err = sh_host_write(replica, &write);
 		free((void *)(uintptr_t)write.bytes.data);
@@ -377,8 +380,7 @@ static rt_err describe(const struct sh_message *message, struct sh_raft_entry *e
 			continue;
 		}
 		if (ps_record_decode(bytes, &record) != RT_OK ||
-			sh_members_decode(record.answer, members) != RT_OK ||
-			members->voters == 0) {
+			sh_members_decode(record.answer, members) != RT_OK) {
 			return RT_E_PROTO;
 		}
 		entries[i].members = members++;
@@ -642,10 +644,9 @@ rt_err sh_replica_renew(struct sh_replica *replica, uint64_t now_ms)
 	if (!replica->removed || replica->tombstone != 0) {
 		return RT_E_INVAL;
 	}
-	uint64_t term = replica->raft.term;
-	uint64_t vote = replica->raft.vote;
+	struct sh_raft old = replica->raft;
 	sh_raft_done(&replica->raft);
-	err = sh_host_blank(replica, term, vote, NULL);
+	err = sh_host_blank(replica, &old);
 	if (err == RT_OK) {
 		err = sh_host_wipe(replica);
 	}

@@ -196,14 +196,13 @@ static rt_err read_log(
 }
 
 /* ---- open ---- */
-rt_err sh_host_blank(
-	struct sh_replica *replica, uint64_t term, uint64_t vote, const struct sh_members *first)
+rt_err sh_host_blank(struct sh_replica *replica, const struct sh_raft *old)
 {
-	struct sh_raft_settings settings = replica->raft.settings;
-	struct sh_raft_restore restore = {.term = term, .vote = vote};
-	if (first != NULL) {
-		restore.members = *first;
-	}
+	struct sh_raft_settings settings = old->settings;
+	struct sh_raft_restore restore = {.term = old->term,
+		.vote = old->vote,
+		.bar_index = old->bar_index,
+		.bar_term = old->bar_term};
 	return sh_raft_init(&replica->raft, &settings, &restore, replica->queue);
 }
 
@@ -217,7 +216,9 @@ static rt_err restore_normal(struct sh_replica *replica, const struct sh_mark *m
 		.floor_term = mark->floor_term,
 		.set_index = mark->base.index,
 		.members = mark->base.members,
-		.commit = mark->mark};
+		.commit = mark->mark,
+		.bar_index = mark->bar_index,
+		.bar_term = mark->bar_term};
 	rt_err err = sh_raft_init(&replica->raft, &settings, &restore, replica->queue);
 	if (err == RT_OK) {
 		err = give_marked(replica, mark);
@@ -247,8 +248,13 @@ static rt_err restore(
 	replica->unmarked = !found;
 	replica->removed = mark.state == SH_MARK_REMOVED;
 	replica->wipe = mark.state == SH_MARK_INSTALLING;
+	struct sh_raft kept = {.settings = replica->raft.settings,
+		.term = term,
+		.vote = vote,
+		.bar_index = mark.bar_index,
+		.bar_term = mark.bar_term};
 	err = mark.state == SH_MARK_NORMAL ? restore_normal(replica, &mark, term, vote, info)
-					   : sh_host_blank(replica, term, vote, NULL);
+					   : sh_host_blank(replica, &kept);
 	sh_mark_clear(&mark);
 	return err;
 }

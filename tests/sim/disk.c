@@ -91,6 +91,7 @@ rt_err sim_disk_write(struct sim_replica *r, const struct sh_write *write)
 		break;
 	case SH_WRITE_WIPE:
 		op.kind = SIM_OP_WIPE;
+		op.installing = sh_replica_raft(r->replica)->installing;
 		break;
 	case SH_WRITE_META:
 		op.kind = SIM_OP_META;
@@ -181,6 +182,7 @@ static void apply(struct sim *sim, struct sim_node *node, struct sim_op *op)
 		break;
 	case SIM_OP_WIPE:
 		sim_log_wipe(&r->image, op->index);
+		r->image_lost = op->installing;
 		sim_check_loss(r, op);
 		break;
 	case SIM_OP_TRIM:

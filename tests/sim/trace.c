@@ -99,8 +99,45 @@ void sim_trace_dump(const struct sim_trace *trace, uint64_t us, FILE *out)
 	free(text);
 }
 
+/* The whole group as it stands. */
+static void say_replica(struct sim *sim, const struct sim_replica *r)
+{
+	static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
+	if (r->replica == NULL) {
+		sim_trace_line(sim,
+			"n%u g%u is down: term %" PRIu64 " vote %" PRIu64 " log ..%" PRIu64,
+			r->node->id, r->group + 1, r->hard_term, r->hard_vote,
+			sim_log_last(&r->image));
+		return;
+	}
+	const struct sh_raft *raft = sh_replica_raft(r->replica);
+	const struct sh_raft_set *set = sh_raft_members(raft);
+	char members[64];
+	int at = 0;
+	for (uint32_t i = 0; i < set->members.count; i++) {
+		bool votes = (set->members.voters >> i & 1) != 0;
+		at += snprintf(members + at, sizeof(members) - (size_t)at, " %" PRIu64 "%s",
+			set->members.node[i], votes ? "" : "-");
+	}
+	members[at] = 0;
+	sim_trace_line(sim,
+		"n%u g%u %s%s%s%s term %" PRIu64 " vote %" PRIu64 " leader %" PRIu64 " log %" PRIu64
+		"..%" PRIu64 "..%" PRIu64 "^%" PRIu64 " stored %" PRIu64 " committed %" PRIu64
+		" told %" PRIu64 " members of %" PRIu64 ":%s",
+		r->node->id, r->group + 1, roles[raft->role], raft->installing ? " INSTALLING" : "",
+		sh_replica_removed(r->replica) ? " REMOVED" : "", r->node->failing ? " FAILED" : "",
+		raft->term, raft->vote, raft->leader, r->view.first, raft->floor, raft->last,
+		sh_raft_term_at(raft, raft->last), raft->stored, raft->commit, r->committed,
+		set->index, members);
+}
+
 static void say_failure(struct sim *sim, const char *text)
 {
+	for (uint32_t id = 1; id <= sim->shape.nodes && sim->trace->on; id++) {
+		for (uint32_t g = 0; g < sim->shape.groups; g++) {
+			say_replica(sim, &sim_node(sim, id)->replicas[g]);
+		}
+	}
 	struct sim_trace *trace = sim->trace;
 	snprintf(trace->failure, sizeof(trace->failure), "seed %" PRIu64 " (%s) at %.6f: %s",
 		sim->seed, sim->shape.name, (double)sim->now / 1e6, text);

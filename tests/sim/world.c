@@ -269,7 +269,7 @@ static bool poll(struct sim *sim)
 static void repeat(struct sim *sim, enum sim_event_kind kind)
 {
 	uint64_t mean = sim->shape.every[kind];
-	if (mean > 0 && !sim->quiet) {
+	if (mean > 0 && (!sim->quiet || kind == SIM_EV_SWEEP)) {
 		sim_at(sim, sim->now + 1 + sim_below(sim, 2 * mean),
 			(struct sim_event){.kind = (uint8_t)kind});
 	}

@@ -165,10 +165,10 @@ static void a_change_taken_back_leaves_the_one_that_was_committed_with_its_arriv
 	bed_isolate(bed, 1);
 	bed_drop(bed, SH_MSG_APPEND, 1, 0);
 	assert_true(bed_commit(bed, 2) < a);
-	uint64_t b = bed_change(bed, 1, "1 2 3 4 5 6");
+	uint64_t b = bed_change(bed, 1, "1 2 3 4 5s 6s");
 	assert_err(bed_say_append(bed, 1, 2, a, 1, a), RT_OK);
 	assert_int_equal(bed_commit(bed, 2), a);
-	assert_true(bed_uses(bed, 2, "1 2 3 4 5 6"));
+	assert_true(bed_uses(bed, 2, "1 2 3 4 5s 6s"));
 	bed_settle(bed);
 	bed_elect(bed, 3);
 	bed_run(bed, 300);

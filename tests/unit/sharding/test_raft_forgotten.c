@@ -1,0 +1,172 @@
+/* Found by the simulator: logs that were forgotten, votes that are taken away, members nobody ever
+ * heard. */
+#include "runtime/base/bytes.h"
+#include "sharding/raft.h"
+#include "tests/support/test.h"
+
+struct one {
+	struct sh_raft raft;
+	struct sh_out_queue queue;
+	struct sh_raft_message said; /* the newest */
+};
+
+static struct sh_members members_of(uint8_t count, uint8_t voters)
+{
+	struct sh_members members = {0};
+	for (uint8_t i = 0; i < count; i++) {
+		assert_err(sh_members_put(&members, i + 1u, (voters >> i & 1) != 0), RT_OK);
+	}
+	return members;
+}
+
+static void open_one(struct one *one, const struct sh_raft_restore *restore)
+{
+	struct sh_raft_settings settings = {.node = 1, .election_ms = 300, .seed = 1};
+	*one = (struct one){0};
+	assert_err(sh_raft_init(&one->raft, &settings, restore, &one->queue), RT_OK);
+}
+
+static void drain(struct one *one)
+{
+	struct sh_out out;
+	while (sh_out_next(&one->queue, &out)) {
+		if (out.kind == SH_OUT_SEND) {
+			one->said = out.send;
+		}
+	}
+}
+
+static void start_one(struct one *one)
+{
+	assert_err(sh_raft_start(&one->raft, 0), RT_OK);
+	drain(one);
+}
+
+static void close_one(struct one *one)
+{
+	sh_raft_check(&one->raft);
+	sh_raft_done(&one->raft);
+	sh_out_queue_done(&one->queue);
+}
+
+static void hear(struct one *one, uint64_t now, struct sh_raft_message message)
+{
+	message.from = 2;
+	message.to = 1;
+	assert_err(sh_raft_recv(&one->raft, now, &message, NULL), RT_OK);
+	drain(one);
+}
+
+static bool votes_for(struct one *one, uint64_t term, uint64_t index, uint64_t log_term)
+{
+	hear(one, term * 1000,
+		(struct sh_raft_message){
+			.type = SH_MSG_VOTE, .term = term, .index = index, .log_term = log_term});
+	assert_int_equal(one->said.type, SH_MSG_VOTE_RESULT);
+	return (one->said.flags & SH_FLAG_GRANTED) != 0;
+}
+
+static void a_node_that_forgot_its_log_votes_as_if_it_had_it(void **state)
+{
+	(void)state;
+	struct one one;
+	open_one(&one, &(struct sh_raft_restore){.term = 3, .bar_index = 10, .bar_term = 2});
+	start_one(&one);
+	assert_false(votes_for(&one, 4, 9, 2));
+	assert_false(votes_for(&one, 5, 100, 1));
+	assert_true(votes_for(&one, 6, 10, 2));
+	assert_true(votes_for(&one, 7, 1, 3));
+	close_one(&one);
+}
+
+static void a_log_that_an_install_replaces_still_counts_in_votes(void **state)
+{
+	(void)state;
+	struct one one;
+	open_one(&one, &(struct sh_raft_restore){.term = 1, .members = members_of(3, 7)});
+	assert_err(sh_raft_restore_entries(&one.raft, 5, 1, NULL), RT_OK);
+	start_one(&one);
+	hear(&one, 500,
+		(struct sh_raft_message){
+			.type = SH_MSG_INSTALL, .term = 2, .index = 9, .log_term = 2});
+	assert_true(one.raft.installing);
+	assert_false(votes_for(&one, 3, 4, 1));
+	assert_true(votes_for(&one, 4, 5, 1));
+	close_one(&one);
+}
+
+static void a_node_below_what_it_forgot_does_not_stand(void **state)
+{
+	(void)state;
+	struct one one;
+	struct sh_raft_restore restore = {
+		.term = 2, .members = members_of(3, 7), .bar_index = 4, .bar_term = 1};
+	open_one(&one, &restore);
+	assert_err(sh_raft_restore_entries(&one.raft, 3, 1, NULL), RT_OK);
+	start_one(&one);
+	assert_true(sh_raft_next_timeout(&one.raft) == UINT64_MAX);
+	close_one(&one);
+	open_one(&one, &restore);
+	assert_err(sh_raft_restore_entries(&one.raft, 4, 1, NULL), RT_OK);
+	start_one(&one);
+	assert_true(sh_raft_next_timeout(&one.raft) < UINT64_MAX);
+	close_one(&one);
+}
+
+/* The set {1 2}, then 1 is to lose its vote: 2 alone may decide that, and may not have it. */
+static bool stands_when_demoted(uint64_t commit)
+{
+	struct one one;
+	struct sh_members after = members_of(2, 2);
+	open_one(&one, &(struct sh_raft_restore){.term = 1, .members = members_of(2, 3)});
+	assert_err(sh_raft_restore_entries(&one.raft, 1, 1, NULL), RT_OK);
+	assert_err(sh_raft_restore_entries(&one.raft, 1, 1, &after), RT_OK);
+	one.raft.commit = one.raft.applied = commit;
+	start_one(&one);
+	bool stands = sh_raft_next_timeout(&one.raft) < UINT64_MAX;
+	close_one(&one);
+	return stands;
+}
+
+static void who_loses_its_vote_stands_until_that_is_committed(void **state)
+{
+	(void)state;
+	assert_true(stands_when_demoted(1));
+	assert_false(stands_when_demoted(2));
+}
+
+static void a_learner_nobody_heard_is_not_promoted(void **state)
+{
+	(void)state;
+	struct one one;
+	uint64_t index;
+	struct sh_members learner = members_of(2, 1);
+	struct sh_members voter = members_of(2, 3);
+	open_one(&one, &(struct sh_raft_restore){.members = members_of(1, 1)});
+	start_one(&one);
+	assert_err(sh_raft_stored(&one.raft, 1, one.raft.generation), RT_OK);
+	drain(&one);
+	assert_err(sh_raft_propose_members(&one.raft, &learner, &index), RT_OK);
+	drain(&one);
+	assert_err(sh_raft_stored(&one.raft, 2, one.raft.generation), RT_OK);
+	drain(&one);
+	assert_err(sh_raft_propose_members(&one.raft, &voter, &index), RT_E_AGAIN);
+	hear(&one, 10,
+		(struct sh_raft_message){
+			.type = SH_MSG_APPEND_RESULT, .term = one.raft.term, .index = 1});
+	assert_err(sh_raft_propose_members(&one.raft, &voter, &index), RT_OK);
+	drain(&one);
+	close_one(&one);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_node_that_forgot_its_log_votes_as_if_it_had_it),
+		cmocka_unit_test(a_log_that_an_install_replaces_still_counts_in_votes),
+		cmocka_unit_test(a_node_below_what_it_forgot_does_not_stand),
+		cmocka_unit_test(who_loses_its_vote_stands_until_that_is_committed),
+		cmocka_unit_test(a_learner_nobody_heard_is_not_promoted),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
