@@ -250,15 +250,17 @@ static rt_err flush_batch(struct ps_chunk *chunk, struct rt_errinfo *info)
 	return message == NULL ? RT_OK : ps_db_fail(store, message, info, "write index");
 }
 
+static rt_err added(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	return ++chunk->batch_rows < ROWS_PER_BATCH ? RT_OK : flush_batch(chunk, info);
+}
+
 static rt_err put_index(struct ps_chunk *chunk, const uint8_t *key, size_t key_size,
 	struct rt_bytes value, struct rt_errinfo *info)
 {
 	rocksdb_writebatch_put_cf(chunk->batch, chunk->store->family[PS_INDEX], (const char *)key,
 		key_size, (const char *)value.data, value.size);
-	if (++chunk->batch_rows < ROWS_PER_BATCH) {
-		return RT_OK;
-	}
-	return flush_batch(chunk, info);
+	return added(chunk, info);
 }
 
 static bool same_entity(const struct ps_staged *a, const struct ps_staged *b)
@@ -289,6 +291,24 @@ static size_t index_row(const struct ps_staged **items, size_t count, uint8_t *v
 	return used;
 }
 
+/* A chunk that a crash left half-written may have had its rows begin at other records: they would
+ * overlap with the row that these went into. */
+static rt_err drop_stale(struct ps_chunk *chunk, const struct ps_staged **items, size_t count,
+	struct rt_errinfo *info)
+{
+	uint64_t end = chunk->store->shards[items[0]->shard].chunk_end;
+	rt_err err = RT_OK;
+	for (size_t i = 1; err == RT_OK && i < count && items[i]->offset <= end; i++) {
+		uint8_t key[PS_KEY_NAMED];
+		size_t size = ps_key_named(key, items[i]->shard,
+			rt_bytes_of(items[i]->bytes, items[i]->pid_size), items[i]->first_seq);
+		rocksdb_writebatch_delete_cf(
+			chunk->batch, chunk->store->family[PS_INDEX], (const char *)key, size);
+		err = added(chunk, info);
+	}
+	return err;
+}
+
 static rt_err write_index(struct ps_chunk *chunk, const struct ps_staged **items, size_t count,
 	struct rt_errinfo *info)
 {
@@ -301,13 +321,17 @@ static rt_err write_index(struct ps_chunk *chunk, const struct ps_staged **items
 			i++; /* Nothing to recover from it; its id is in the dedupe family. */
 			continue;
 		}
-		i += index_row(&items[i], count - i, value, &size);
+		size_t used = index_row(&items[i], count - i, value, &size);
 		size_t key_size = ps_key_named(key, first->shard,
 			rt_bytes_of(first->bytes, first->pid_size), first->first_seq);
 		rt_err err = put_index(chunk, key, key_size, rt_bytes_of(value, size), info);
+		if (err == RT_OK) {
+			err = drop_stale(chunk, &items[i], used, info);
+		}
 		if (err != RT_OK) {
 			return err;
 		}
+		i += used;
 	}
 	return RT_OK;
 }
@@ -402,6 +426,48 @@ static rt_err write_tags(struct ps_chunk *chunk, struct rt_errinfo *info)
 	return ps_table_ingest(&table, info);
 }
 
+static void put_mark(struct ps_chunk *chunk, uint32_t shard, bool open, uint64_t offset)
+{
+	uint8_t key[PS_KEY_MARK + 1];
+	uint8_t value[8];
+	struct rt_bytes mark = ps_key_mark(key, shard, open);
+	ps_put_u64(value, offset);
+	rocksdb_writebatch_put_cf(chunk->batch, chunk->store->family[PS_INDEX],
+		(const char *)mark.data, mark.size, (const char *)value, sizeof(value));
+	chunk->batch_rows++;
+}
+
+/* How far the chunk goes, before its first row: see drop_stale. */
+static rt_err write_open(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
+		uint64_t end = chunk->store->shards[shard].chunk_end;
+		if (chunk->last[shard] > end) {
+			put_mark(chunk, shard, true, chunk->last[shard]);
+		}
+	}
+	return flush_batch(chunk, info);
+}
+
+static rt_err write_watermarks(struct ps_chunk *chunk, struct rt_errinfo *info)
+{
+	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
+		struct ps_shard *at = &chunk->store->shards[shard];
+		if (chunk->last[shard] == 0) {
+			continue;
+		}
+		put_mark(chunk, shard, false, chunk->last[shard]);
+		if (chunk->last[shard] >= at->chunk_end) {
+			uint8_t key[PS_KEY_MARK + 1];
+			struct rt_bytes mark = ps_key_mark(key, shard, true);
+			rocksdb_writebatch_delete_cf(chunk->batch, chunk->store->family[PS_INDEX],
+				(const char *)mark.data, mark.size);
+			at->chunk_end = 0;
+		}
+	}
+	return flush_batch(chunk, info);
+}
+
 static rt_err write_rows(struct ps_chunk *chunk, struct rt_errinfo *info)
 {
 	if (chunk->start[chunk->store->shard_count - 1] == 0) {
@@ -411,6 +477,9 @@ static rt_err write_rows(struct ps_chunk *chunk, struct rt_errinfo *info)
 	if (err == RT_OK) {
 		err = write_tags(chunk, info);
 	}
+	if (err == RT_OK) {
+		err = write_open(chunk, info);
+	}
 	size_t begin = 0;
 	for (uint32_t shard = 0; err == RT_OK && shard < chunk->store->shard_count; shard++) {
 		size_t end = chunk->start[shard];
@@ -419,24 +488,6 @@ static rt_err write_rows(struct ps_chunk *chunk, struct rt_errinfo *info)
 		begin = end;
 	}
 	return err == RT_OK ? flush_batch(chunk, info) : err;
-}
-
-static rt_err write_watermarks(struct ps_chunk *chunk, struct rt_errinfo *info)
-{
-	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
-		if (chunk->last[shard] == 0) {
-			continue;
-		}
-		uint8_t key[3];
-		uint8_t value[8];
-		ps_put_u16(key, shard);
-		key[2] = 0;
-		ps_put_u64(value, chunk->last[shard]);
-		rocksdb_writebatch_put_cf(chunk->batch, chunk->store->family[PS_INDEX],
-			(const char *)key, sizeof(key), (const char *)value, sizeof(value));
-		chunk->batch_rows++;
-	}
-	return flush_batch(chunk, info);
 }
 
 static rt_err write_all(struct ps_chunk *chunk, struct rt_errinfo *info)

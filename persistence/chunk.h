@@ -4,7 +4,9 @@
  *
  * Order:   dedupe and tag rows go to table files that are ingested first, then the index rows in
  *          small batches, the watermark in the last one. Index rows and watermark are one family,
- *          so a memtable that reaches the disk with the watermark holds or follows the rows.
+ *          so a memtable that reaches the disk with the watermark holds or follows the rows. A row
+ *          before them says how far the chunk goes, so that rows of one that a crash cut off are
+ *          found again, however the records are cut into chunks then.
  * Memory:  a staged record is a header and its bytes in one piece; a chunk borrows them.
  * Threads: one at a time.
  */

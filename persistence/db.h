@@ -34,10 +34,12 @@ struct ps_shard {
 	_Atomic uint64_t last;      /* last written; may not be durable yet */
 	_Atomic uint64_t durable;   /* last synced */
 	_Atomic uint64_t watermark; /* last indexed */
-	_Atomic uint64_t cuts;      /* odd while rows are being taken from the log */
-	_Atomic uint32_t wipes;     /* written; what was staged with another number is of no more */
-	uint32_t wipes_done;        /* the shard's worker: completed, numbers what it stages */
-	bool dirty;                 /* writer: written since the last sync */
+	uint64_t chunk_end; /* `indexing`: a chunk reached to here and a crash may have left rows of
+			     * it above the watermark; 0: none */
+	_Atomic uint64_t cuts;  /* odd while rows are being taken from the log */
+	_Atomic uint32_t wipes; /* written; what was staged with another number is of no more */
+	uint32_t wipes_done;    /* the shard's worker: completed, numbers what it stages */
+	bool dirty;             /* writer: written since the last sync */
 };
 
 /* What one batch makes of a shard's log. */

@@ -71,6 +71,13 @@ static rt_err walk_row(struct index_walk *walk, uint64_t seq, struct rt_bytes va
 	const uint8_t *at = value.data;
 	const uint8_t *end = at + value.size;
 	uint64_t offset = 0;
+	if (ps_get_varint(at, end, &offset) != NULL && offset > walk->watermark) {
+		return RT_E_FULL; /* of a chunk that is being written, or was when a crash came */
+	}
+	if (walk->next_seq != 0 && seq != walk->next_seq) {
+		return RT_E_CORRUPT; /* rows follow each other without gap or overlap */
+	}
+	offset = 0;
 	while (at < end) {
 		uint64_t delta;
 		uint64_t events;
@@ -97,11 +104,6 @@ static rt_err walk_rows(struct index_walk *walk, struct ps_iter *iter)
 	for (; ps_iter_valid(iter); rocksdb_iter_next(iter->it)) {
 		struct rt_bytes key = ps_iter_key(iter);
 		uint64_t seq = ps_get_u64(key.data + key.size - 8);
-		if (walk->next_seq != 0 && seq != walk->next_seq) {
-			/* Rows follow each other without gap or overlap. A row made twice (a crash
-			 * between rows and watermark) has the same key, so this is damage. */
-			return RT_E_CORRUPT;
-		}
 		rt_err err = walk_row(walk, seq, ps_iter_value(iter));
 		if (err != RT_OK) {
 			return err;

@@ -60,6 +60,7 @@ struct ps_indexer {
 	uint32_t spare_count;
 	struct snapshot_node *snapshots, **snapshots_tail;
 	size_t snapshot_count, snapshot_bytes;
+	struct ps_barrier *barriers;
 
 	/* Indexer thread. */
 	struct ps_chunk *chunk;
@@ -190,6 +191,18 @@ void ps_stage_snapshot(struct ps_stage *stage, uint32_t shard, struct rt_bytes p
 	if (!room) {
 		free(node);
 	}
+}
+
+void ps_stage_barrier(struct ps_stage *stage, struct ps_barrier *barrier)
+{
+	struct ps_indexer *indexer = stage->indexer;
+	ps_stage_flush(stage);
+	uv_mutex_lock(&indexer->lock);
+	barrier->next = indexer->barriers;
+	indexer->barriers = barrier;
+	indexer->woken = true;
+	uv_mutex_unlock(&indexer->lock);
+	uv_cond_signal(&indexer->wake);
 }
 
 /* ---- indexer thread ---- */
@@ -334,7 +347,8 @@ static void keep_house(struct ps_indexer *indexer)
 	}
 }
 
-static bool wait_for_work(struct ps_indexer *indexer)
+/* What was staged before them was published before them, so the next look sees it. */
+static bool wait_for_work(struct ps_indexer *indexer, struct ps_barrier **out_barriers)
 {
 	uv_mutex_lock(&indexer->lock);
 	if (!indexer->woken && !indexer->stopping) {
@@ -342,8 +356,20 @@ static bool wait_for_work(struct ps_indexer *indexer)
 	}
 	indexer->woken = false;
 	bool stopping = indexer->stopping;
+	*out_barriers = stopping ? NULL : indexer->barriers;
+	indexer->barriers = NULL;
 	uv_mutex_unlock(&indexer->lock);
 	return !stopping;
+}
+
+static void release_barriers(struct ps_barrier *barrier)
+{
+	while (barrier != NULL) {
+		struct ps_barrier *next = barrier->next; /* posted, it is the worker's */
+		barrier->post.next = NULL;
+		rt_worker_post_always(barrier->worker, &barrier->post);
+		barrier = next;
+	}
 }
 
 static void run(void *arg)
@@ -354,7 +380,8 @@ static void run(void *arg)
 	rocksdb_set_perf_level(rocksdb_disable);
 	bool go = true;
 	while (go) {
-		go = wait_for_work(indexer);
+		struct ps_barrier *barriers = NULL;
+		go = wait_for_work(indexer, &barriers);
 		bool full = true;
 		while (full) {
 			for (uint32_t i = 0; i < indexer->stage_count; i++) {
@@ -362,10 +389,11 @@ static void run(void *arg)
 			}
 			full = indexer->pending >= PS_CHUNK_RECORDS;
 			bool old = now_ms() - indexer->since_ms >= PS_CHUNK_MS;
-			if (indexer->pending > 0 && (full || old || !go)) {
+			if (indexer->pending > 0 && (full || old || !go || barriers != NULL)) {
 				write_chunk(indexer);
 			}
 		}
+		release_barriers(barriers);
 		write_snapshots(indexer);
 		keep_house(indexer);
 	}

@@ -14,6 +14,7 @@
 
 #include "persistence/record.h"
 #include "persistence/store.h"
+#include "runtime/sched/worker.h"
 
 #define PS_CHUNK_RECORDS   131072u
 #define PS_CHUNK_MS        1500u
@@ -36,6 +37,15 @@ void ps_stage_record(
 /* A snapshot whose events are all committed; copied. Dropped silently when the queue is full. */
 void ps_stage_snapshot(struct ps_stage *stage, uint32_t shard, struct rt_bytes pid,
 	const struct ps_snapshot *snapshot);
+/* Writes what this worker has staged without waiting for more, then runs post on the worker: the
+ * rows are on disk unless the store failed. Posts that are open when the indexer stops never run.
+ */
+struct ps_barrier {
+	struct rt_post post;
+	struct rt_worker *worker;
+	struct ps_barrier *next;
+};
+void ps_stage_barrier(struct ps_stage *stage, struct ps_barrier *barrier);
 /* Hands what is staged over. Call at the end of a turn; cheap when there is little. */
 void ps_stage_flush(struct ps_stage *stage);
 

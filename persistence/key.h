@@ -3,6 +3,7 @@
  *
  *   log        shard u16, offset u64
  *   index      shard u16, pid, 0, first seq u64     and the watermark row: shard u16, 0
+ *                                                   and the open chunk's: shard u16, 0, 1
  *   dedupe     shard u16, hash of the command id u48, offset u64
  *   tags       shard u16, tag, 0, offset u64
  *   snapshots  shard u16, pid, 0, ~seq u64          newest first
@@ -42,6 +43,15 @@ static inline uint64_t ps_get_u64(const uint8_t *at)
 	uint64_t be;
 	memcpy(&be, at, 8);
 	return __builtin_bswap64(be);
+}
+
+#define PS_KEY_MARK 3u /* the watermark; one byte more for the open chunk */
+static inline struct rt_bytes ps_key_mark(uint8_t out[PS_KEY_MARK + 1], uint32_t shard, bool chunk)
+{
+	ps_put_u16(out, shard);
+	out[2] = 0;
+	out[3] = 1;
+	return rt_bytes_of(out, PS_KEY_MARK + chunk);
 }
 
 static inline void ps_key_log(uint8_t out[PS_KEY_LOG], uint32_t shard, uint64_t offset)

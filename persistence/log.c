@@ -210,6 +210,7 @@ static void publish(struct ps_store *store)
 		const struct ps_run *run = &store->runs[i];
 		struct ps_shard *at = &store->shards[run->shard];
 		if (run->wipes > 0) {
+			at->chunk_end = 0;
 			atomic_store_explicit(&at->watermark, run->watermark, memory_order_release);
 			atomic_store_explicit(&at->first, run->first, memory_order_release);
 			atomic_store_explicit(&at->durable, run->last, memory_order_release);

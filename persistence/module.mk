@@ -1,6 +1,7 @@
 # persistence: the event store. Records, the RocksDB store, group commit, the index, reads.
 persistence_PREFIX := ps
 persistence_SRCS := \
+	persistence/catchup.c \
 	persistence/checkpoint.c \
 	persistence/chunk.c \
 	persistence/db.c \

@@ -248,11 +248,10 @@ static rt_err check_end(
 static rt_err load_shard(struct ps_store *store, uint32_t shard, struct rt_errinfo *info)
 {
 	uint8_t key[PS_META_SHARD_SIZE];
-	uint8_t mark_key[3] = {0};
+	uint8_t mark_key[PS_KEY_MARK + 1];
 	uint64_t first = 1;
 	uint64_t watermark = 0;
 	uint64_t wiped = UINT64_MAX;
-	ps_put_u16(mark_key, shard);
 	rt_err err =
 		read_number(store, PS_META, ps_meta_shard(key, PS_META_FLOOR, shard), &first, info);
 	if (err == RT_OK) {
@@ -264,7 +263,11 @@ static rt_err load_shard(struct ps_store *store, uint32_t shard, struct rt_errin
 	}
 	if (err == RT_OK) {
 		err = read_number(
-			store, PS_INDEX, rt_bytes_of(mark_key, sizeof(mark_key)), &watermark, info);
+			store, PS_INDEX, ps_key_mark(mark_key, shard, false), &watermark, info);
+	}
+	if (err == RT_OK) {
+		err = read_number(store, PS_INDEX, ps_key_mark(mark_key, shard, true),
+			&store->shards[shard].chunk_end, info);
 	}
 	uint64_t last = first - 1;
 	if (err == RT_OK) {
@@ -469,7 +472,7 @@ static rt_err open_existing(
 	if (err == RT_OK) {
 		err = load_shards(store, info);
 	}
-	if (err == RT_OK) {
+	if (err == RT_OK && !options->leave_tail) {
 		err = reindex(store, info);
 	}
 	if (err != RT_OK) {

@@ -32,6 +32,8 @@ struct ps_store_options {
 	uint32_t shard_count;       /* for a new store, 0 is 64; an existing one must agree or 0 */
 	uint64_t block_cache_bytes; /* 0: 64 MiB */
 	uint64_t free_space_low_bytes; /* refuse proposals below this much free disk; 0: 256 MiB */
+	bool leave_tail; /* records above the index watermark may be uncommitted: leave them without
+			  * rows; whoever learns that they are committed runs catchup.h */
 };
 
 /* Opens, replays, rebuilds index and dedupe rows above the index watermark. RT_E_NOTFOUND: no

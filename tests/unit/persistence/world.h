@@ -58,15 +58,15 @@ static inline void world_free(struct world *world)
 }
 
 /* The files of a store as a power cut leaves them: copied while it is open, after a sync. The list
- * of files first, and none of them may go meanwhile: compactions run on. */
+ * of files first, and none of those may go meanwhile: compactions run on. Others may. */
 static inline void world_crash_copy(struct world *world, char copy[80])
 {
-	char command[600];
+	char command[1000];
 	snprintf(copy, 80, "%s.copy", world->dir);
 	snprintf(command, sizeof(command),
 		"rm -rf '%s' && mkdir -p '%s/db' && cp '%s/db/CURRENT' '%s'/db/MANIFEST-* '%s/db' "
 		"&& "
-		"cp -rn '%s/.' '%s' && rm -f '%s/db/LOCK'",
+		"(cp -rn '%s/.' '%s' 2>/dev/null; rm -f '%s/db/LOCK')",
 		copy, copy, world->dir, world->dir, copy, world->dir, copy, copy);
 	char *message = NULL;
 	rocksdb_disable_file_deletions(world->store->db, &message);
