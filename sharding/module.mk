@@ -29,6 +29,7 @@ tests/unit/sharding/test_replica_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_memory_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_memory_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 tests/unit/sharding/test_restore_EXTRA := tests/support/hostbed.c
+tests/unit/sharding/test_replica_schedules_EXTRA := tests/support/hostbed.c
 
 # Only the unit test compiles it: protobuf-c against our own encoding.
 tests/unit/sharding/test_message_PROTOS := sharding/peer.proto
