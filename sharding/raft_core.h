@@ -38,8 +38,9 @@ void sh_core_log_push(
 void sh_core_log_cut(struct sh_raft *raft, uint64_t from);
 void sh_core_log_reset(
 	struct sh_raft *raft, uint64_t floor, uint64_t term, const struct sh_raft_set *set);
-/* The log is about to go: its end becomes the bar. */
-void sh_core_raise_bar(struct sh_raft *raft);
+/* A log that ended there, or in what the leader has at that place, is about to go. */
+void sh_core_raise_bar(struct sh_raft *raft, uint64_t term, uint64_t index);
+bool sh_core_at_least(uint64_t term, uint64_t index, uint64_t than_term, uint64_t than_index);
 uint64_t sh_core_run_first(const struct sh_raft *raft, uint64_t index);
 void sh_core_say_members(struct sh_raft *raft, const struct sh_raft_set *set, bool committed);
 void sh_core_commit(struct sh_raft *raft, uint64_t index);

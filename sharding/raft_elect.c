@@ -47,16 +47,11 @@ static bool demotion_in_log(const struct sh_raft *raft)
 	       sh_members_votes(&before->members, raft->settings.node);
 }
 
-static bool at_least(uint64_t term, uint64_t index, uint64_t other_term, uint64_t other_index)
-{
-	return term > other_term || (term == other_term && index >= other_index);
-}
-
 /* Election restriction [D 3.6.1], by the log that is here and by the one that was. */
 static bool up_to_date(const struct sh_raft *raft, uint64_t term, uint64_t index)
 {
-	return at_least(term, index, sh_raft_term_at(raft, raft->last), raft->last) &&
-	       at_least(term, index, raft->bar_term, raft->bar_index);
+	return sh_core_at_least(term, index, sh_raft_term_at(raft, raft->last), raft->last) &&
+	       sh_core_at_least(term, index, raft->bar_term, raft->bar_index);
 }
 
 /* Voters stand, and only on a log that is theirs for good. So does who is losing its vote or is
@@ -276,6 +271,6 @@ void sh_core_on_removed(struct sh_raft *raft, const struct sh_raft_message *m)
 	}
 	sh_core_follow(raft, raft->term, 0, 0);
 	raft->removed = true;
-	sh_core_raise_bar(raft);
+	sh_core_raise_bar(raft, sh_raft_term_at(raft, raft->last), raft->last);
 	sh_core_emit(raft, SH_OUT_REMOVED)->removed = m->index;
 }

@@ -140,6 +140,18 @@ void sh_core_on_append(
 	}
 }
 
+/* What this log shares with the leader's lies below the leader's floor, and what it has beside that
+ * is not committed: it counts no more than the floor. */
+static void forget(struct sh_raft *raft, const struct sh_raft_message *m)
+{
+	uint64_t term = sh_raft_term_at(raft, raft->last);
+	if (sh_core_at_least(term, raft->last, m->log_term, m->index)) {
+		sh_core_raise_bar(raft, m->log_term, m->index);
+	} else {
+		sh_core_raise_bar(raft, term, raft->last);
+	}
+}
+
 /* The leader's log does not reach back to here [D 5]. A log that has the entry at the leader's
  * floor needs nothing; any other is behind or apart, and no majority ever counted on it. */
 void sh_core_on_install(struct sh_raft *raft, const struct sh_raft_message *m)
@@ -161,7 +173,7 @@ void sh_core_on_install(struct sh_raft *raft, const struct sh_raft_message *m)
 		return;
 	}
 	if (!raft->installing) {
-		sh_core_raise_bar(raft);
+		forget(raft, m);
 		sh_core_log_reset(raft, 0, 0, &(struct sh_raft_set){0});
 		raft->commit = raft->stored = raft->applied = raft->verified = 0;
 		raft->generation++;

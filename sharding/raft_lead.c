@@ -326,7 +326,7 @@ void sh_core_advance(struct sh_raft *raft)
 	sh_core_follow(raft, raft->term, 0, 0);
 	if (removed) {
 		raft->removed = true;
-		sh_core_raise_bar(raft);
+		sh_core_raise_bar(raft, raft->term, raft->last);
 		sh_core_emit(raft, SH_OUT_REMOVED)->removed = at;
 	}
 }

@@ -59,12 +59,16 @@ void sh_core_log_reset(
 	raft->set_count = 1;
 }
 
-void sh_core_raise_bar(struct sh_raft *raft)
+bool sh_core_at_least(uint64_t term, uint64_t index, uint64_t than_term, uint64_t than_index)
 {
-	uint64_t term = sh_raft_term_at(raft, raft->last);
-	if (term > raft->bar_term || (term == raft->bar_term && raft->last > raft->bar_index)) {
+	return term > than_term || (term == than_term && index >= than_index);
+}
+
+void sh_core_raise_bar(struct sh_raft *raft, uint64_t term, uint64_t index)
+{
+	if (sh_core_at_least(term, index, raft->bar_term, raft->bar_index)) {
 		raft->bar_term = term;
-		raft->bar_index = raft->last;
+		raft->bar_index = index;
 	}
 }
 

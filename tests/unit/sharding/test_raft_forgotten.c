@@ -95,6 +95,23 @@ static void a_log_that_an_install_replaces_still_counts_in_votes(void **state)
 	close_one(&one);
 }
 
+/* It was of a leader nobody followed, and may be all that would hinder the two that are left. */
+static void what_nobody_else_had_does_not_count_when_it_is_forgotten(void **state)
+{
+	(void)state;
+	struct one one;
+	open_one(&one, &(struct sh_raft_restore){.term = 7, .members = members_of(3, 7)});
+	assert_err(sh_raft_restore_entries(&one.raft, 5, 7, NULL), RT_OK);
+	start_one(&one);
+	hear(&one, 500,
+		(struct sh_raft_message){
+			.type = SH_MSG_INSTALL, .term = 8, .index = 9, .log_term = 6});
+	assert_true(one.raft.installing);
+	assert_false(votes_for(&one, 9, 8, 6));
+	assert_true(votes_for(&one, 10, 9, 6));
+	close_one(&one);
+}
+
 static void a_node_below_what_it_forgot_does_not_stand(void **state)
 {
 	(void)state;
@@ -164,6 +181,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_node_that_forgot_its_log_votes_as_if_it_had_it),
 		cmocka_unit_test(a_log_that_an_install_replaces_still_counts_in_votes),
+		cmocka_unit_test(what_nobody_else_had_does_not_count_when_it_is_forgotten),
 		cmocka_unit_test(a_node_below_what_it_forgot_does_not_stand),
 		cmocka_unit_test(who_loses_its_vote_stands_until_that_is_committed),
 		cmocka_unit_test(a_learner_nobody_heard_is_not_promoted),
