@@ -8,6 +8,7 @@
 #   make chaos     kill -9, power cuts, damaged and full disks: the long form of what test does
 #   make spin      models of members and hand-off, every state; every planted fault is found
 #   make sim       groups of replicas on a simulated network and disk: SEEDS=n SEED=s JOBS=n
+#   make explore   every order of events in small groups of the real core, DEPTH=n
 #   make install   PREFIX=/usr/local, DESTDIR=            make fmt       rewrite in the house format
 #   make deps      install the Debian packages            make clean     remove build/
 #
@@ -215,4 +216,4 @@ include packaging/module.mk
 clean:
 	rm -rf build compile_commands.json
 help:
-	@sed -n 's/^# \{0,1\}//; 1,13p' Makefile
+	@sed -n 's/^# \{0,1\}//; 1,15p' Makefile

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "bench/raft.h"
 #include "persistence/writer.h"
@@ -29,6 +30,7 @@ enum {
 struct spell {
 	double rate;   /* records a second */
 	double p50_us; /* of its rounds */
+	double cpu_us; /* of the worker, a round */
 };
 
 struct one {
@@ -45,7 +47,7 @@ struct one {
 	bool starting;
 
 	uint32_t kind, rounds; /* of this spell */
-	uint64_t submitted_ns, spell_ns, end_ns;
+	uint64_t submitted_ns, spell_ns, spell_cpu_ns, end_ns;
 	double took_us[SPELL];
 	struct spell (*spells)[KINDS];
 	uint32_t pairs;
@@ -62,6 +64,13 @@ static double percentile(double *values, uint32_t count, uint32_t percent)
 {
 	qsort(values, count, sizeof(*values), by_value);
 	return values[(uint64_t)(count - 1) * percent / 100];
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec time;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
 /* ---- rounds ---- */
@@ -95,6 +104,9 @@ static void ended(struct one *one)
 	struct spell *spell = &one->spells[one->pairs][one->kind];
 	spell->rate = (double)SPELL * one->batch * 1e9 / (double)(now - one->spell_ns);
 	spell->p50_us = percentile(one->took_us, SPELL, 50);
+	uint64_t cpu = cpu_ns();
+	spell->cpu_us = (double)(cpu - one->spell_cpu_ns) / (SPELL * 1e3);
+	one->spell_cpu_ns = cpu;
 	one->rounds = 0;
 	one->kind = (one->kind + 1) % KINDS;
 	one->pairs += one->kind == STRAIGHT;
@@ -116,6 +128,7 @@ static void round_done(struct ps_round *round, rt_err err)
 	if (one->starting) {
 		one->starting = false;
 		one->spell_ns = rt_clock_now_ns();
+		one->spell_cpu_ns = cpu_ns();
 	} else {
 		ended(one);
 	}
@@ -276,40 +289,61 @@ static void begin(struct rt_worker *worker, struct rt_post *post)
 	ps_writer_submit(one->writer, one->round);
 }
 
-static void print(struct one *one)
+/* Quartiles of a number that every pair of spells has. */
+struct quartiles {
+	double low, middle, high;
+};
+
+static struct quartiles over_pairs(
+	const struct one *one, double (*number)(const struct spell pair[KINDS]))
 {
-	static double value[PAIRS_MAX];
+	static double values[PAIRS_MAX];
 	uint32_t count = one->pairs - WARM;
-	struct spell(*spells)[KINDS] = one->spells + WARM;
-	double rate[KINDS];
-	double p50[KINDS];
-	for (uint32_t kind = 0; kind < KINDS; kind++) {
-		for (uint32_t i = 0; i < count; i++) {
-			value[i] = spells[i][kind].rate;
-		}
-		rate[kind] = percentile(value, count, 50);
-		for (uint32_t i = 0; i < count; i++) {
-			value[i] = spells[i][kind].p50_us;
-		}
-		p50[kind] = percentile(value, count, 50);
-	}
 	for (uint32_t i = 0; i < count; i++) {
-		value[i] = spells[i][REPLICA].rate / spells[i][STRAIGHT].rate;
+		values[i] = number(one->spells[WARM + i]);
 	}
-	double ratio = percentile(value, count, 50);
-	double low = percentile(value, count, 25);
-	double high = percentile(value, count, 75);
-	for (uint32_t i = 0; i < count; i++) {
-		value[i] = spells[i][REPLICA].p50_us - spells[i][STRAIGHT].p50_us;
-	}
-	double more = percentile(value, count, 50);
+	double middle = percentile(values, count, 50); /* Sorts. */
+	return (struct quartiles){
+		percentile(values, count, 25), middle, percentile(values, count, 75)};
+}
+
+static double rate(const struct spell pair[KINDS])
+{
+	return pair[REPLICA].rate;
+}
+static double straight_rate(const struct spell pair[KINDS])
+{
+	return pair[STRAIGHT].rate;
+}
+static double ratio(const struct spell pair[KINDS])
+{
+	return pair[REPLICA].rate / pair[STRAIGHT].rate;
+}
+static double p50(const struct spell pair[KINDS])
+{
+	return pair[REPLICA].p50_us;
+}
+static double more(const struct spell pair[KINDS])
+{
+	return pair[REPLICA].p50_us - pair[STRAIGHT].p50_us;
+}
+static double more_cpu(const struct spell pair[KINDS])
+{
+	return pair[REPLICA].cpu_us - pair[STRAIGHT].cpu_us;
+}
+
+static void print(const struct one *one)
+{
+	struct quartiles ratios = over_pairs(one, ratio);
+	struct quartiles mores = over_pairs(one, more);
+	struct quartiles cpus = over_pairs(one, more_cpu);
 	printf("{\"bench\":\"raft.one%u\",\"value\":%.0f,\"unit\":\"/s\",\"straight\":%.0f,"
 	       "\"ratio\":%.4f,\"ratio_q25\":%.4f,\"ratio_q75\":%.4f,\"p50_us\":%.1f,"
-	       "\"straight_p50_us\":%.1f,\"more_us\":%.2f,\"more_q25\":%.2f,\"more_q75\":%.2f,"
-	       "\"pairs\":%u}\n",
-		one->batch, rate[REPLICA], rate[STRAIGHT], ratio, low, high, p50[REPLICA],
-		p50[STRAIGHT], more, percentile(value, count, 25), percentile(value, count, 75),
-		count);
+	       "\"more_us\":%.2f,\"more_q25\":%.2f,\"more_q75\":%.2f,\"more_cpu_us\":%.2f,"
+	       "\"more_cpu_q25\":%.2f,\"more_cpu_q75\":%.2f,\"pairs\":%u}\n",
+		one->batch, over_pairs(one, rate).middle, over_pairs(one, straight_rate).middle,
+		ratios.middle, ratios.low, ratios.high, over_pairs(one, p50).middle, mores.middle,
+		mores.low, mores.high, cpus.middle, cpus.low, cpus.high, one->pairs - WARM);
 }
 
 void raft_bench_one(const char *dir, uint32_t batch, double seconds)

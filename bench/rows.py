@@ -118,7 +118,9 @@ def _replication():
         return [Row(f"raft.one.{batch}", f"one voter, batches of {batch}", (probe, "value"),
                     (probe, "straight"), least=0.9, unit="/s", peer_name="straight batch"),
                 Row(f"raft.one.{batch}.p50", "one voter, more than straight", (probe, "more_us"),
-                    most=20, unit="us")]
+                    most=20, unit="us"),
+                Row(f"raft.one.{batch}.cpu", "one voter, more of the worker", (probe, "more_cpu_us"),
+                    unit="us")]
 
     return [
         *steps("core", "core", None), *steps("host", "core, host, codec", 300),

@@ -142,7 +142,7 @@ static rt_err check_records(const struct sh_message *message, uint64_t *term)
 static rt_err check_last(const struct sh_message *message, uint64_t term, uint64_t end)
 {
 	bool same = term == 0 || message->head.log_term == term;
-	return same && message->head.log_term != 0 && message->set.members.count != 0 &&
+	return same && end > 0 && message->head.log_term != 0 && message->set.members.voters != 0 &&
 			       message->set.index <= end
 		       ? RT_OK
 		       : RT_E_PROTO;
@@ -233,7 +233,8 @@ static void send_chunk(struct sh_replica *replica, const struct sh_serve *serve,
 			.hint = replica->port->first(replica->arg),
 			.round = serve->question}};
 	/* Terms below the floor are not known any more; the next chunk ends higher. */
-	if (end >= serve->upto && end >= raft->floor) {
+	if (end >= serve->upto && end >= raft->floor &&
+		sh_raft_members_at(raft, end)->members.voters != 0) {
 		chunk.head.flags = SH_FLAG_LAST;
 		chunk.head.log_term = sh_raft_term_at(raft, end);
 		chunk.set = *sh_raft_members_at(raft, end);

@@ -116,7 +116,6 @@ static void check(const struct sh_message *message)
 	RT_ASSERT((head->flags & ~flags_of[head->type]) == 0);
 	RT_ASSERT(head->from != 0 && head->to != 0 && head->from != head->to);
 	RT_ASSERT(head->count <= (has_records(head->type) ? SH_MESSAGE_RECORDS : 0));
-	RT_ASSERT(RT_IMPLIES(has_members(message), message->set.members.voters != 0));
 }
 
 static uint8_t *put_records(uint8_t *at, const struct sh_message *message)

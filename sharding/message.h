@@ -6,16 +6,18 @@
  * written and read without protobuf-c like records: one copy in, views out.
  *
  * Memory: a decoded message borrows the frame.
- * Limits: bytes from a peer are never trusted. Decoding checks lengths, known types and flags, node
- *         and counts; every record must decode as far as ps_record_peek looks.
+ * Limits: bytes from a peer are never trusted. Decoding checks lengths and the order of fields;
+ *         that the type is known, has such flags, and records or members only where they belong;
+ *         that two different nodes talk; the limits below and that no number but a node is over
+ * 2^62, a shard not over 65,535; every record as far as ps_record_peek looks. Whether it makes
+ * sense here and now is the receiver's question.
  */
 #ifndef SHARDING_MESSAGE_H
 #define SHARDING_MESSAGE_H
 
 #include "sharding/raft.h"
 
-#define SH_MESSAGE_BYTES   (256u * 1024u) /* of records in one message, unless one alone is larger \
-					   */
+#define SH_MESSAGE_BYTES   (256u * 1024u) /* of records in one message; one alone may be larger */
 #define SH_MESSAGE_RECORDS 1024u
 
 struct sh_message {

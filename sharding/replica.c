@@ -380,7 +380,8 @@ static rt_err describe(const struct sh_message *message, struct sh_raft_entry *e
 			continue;
 		}
 		if (ps_record_decode(bytes, &record) != RT_OK ||
-			sh_members_decode(record.answer, members) != RT_OK) {
+			sh_members_decode(record.answer, members) != RT_OK ||
+			members->voters == 0) {
 			return RT_E_PROTO;
 		}
 		entries[i].members = members++;

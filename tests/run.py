@@ -300,6 +300,13 @@ def stage_spin(driver):
     return driver.script("tests/spin/run.py", 300)
 
 
+def stage_explore(driver):
+    """Every order of events in small groups of the real core, to the depths meant for here."""
+    driver.build("release")
+    run = execute([os.path.join("build", "release", "tests", "explore", "explore"), "--quick"], "explore", 300)
+    return driver.script_cases("tests/explore", run)
+
+
 STAGES = {
     "debug": (stage_debug, "unit tests, debug build"),
     "release": (stage_release, "unit tests, release build"),
@@ -308,6 +315,7 @@ STAGES = {
     "asan": (stage_asan, "unit tests, address and undefined behaviour sanitizers"),
     "tsan": (stage_tsan, "threaded parts, thread sanitizer"),
     "spin": (stage_spin, "models of membership change and hand-off, every state"),
+    "explore": (stage_explore, "every order of events in small groups of the real Raft core"),
     "fuzz": (stage_fuzz, "each fuzzer for some seconds, with sanitizers"),
     "chaos": (stage_chaos, "kill -9, power cut, damaged files: short forms"),
 }

@@ -6,10 +6,9 @@
  * but keeps its invariants; refused, it has changed nothing. */
 #include <stdlib.h>
 
-#include "persistence/record.h"
 #include "proto/wire.h"
-#include "runtime/base/assert.h"
 #include "sharding/message.h"
+#include "tests/fuzz/script.h"
 
 #define SELF      1u
 #define FRAME_MAX (64u * 1024u)
@@ -222,57 +221,6 @@ static void run_fitted(struct rig rigs[2], struct rt_bytes body)
 }
 
 /* ---- scripts ---- */
-static uint32_t next(struct rt_bytes *script)
-{
-	if (script->size == 0) {
-		return 0;
-	}
-	script->size--;
-	return *script->data++;
-}
-
-/* Near a number that means something. */
-static uint64_t near(struct rt_bytes *script, uint64_t number)
-{
-	uint32_t byte = next(script);
-	uint64_t down = byte % 8 < 4 ? 0 : byte % 8 - 3;
-	return (number > down ? number - down : 0) + (byte >> 3) % 4 * (byte % 8 == 0);
-}
-
-static struct sh_members some_members(struct rt_bytes *script)
-{
-	struct sh_members members = first_members();
-	uint32_t byte = next(script);
-	if (byte % 2 == 0) {
-		sh_members_remove(&members, 1 + byte / 2 % 4);
-	} else {
-		RT_ASSERT(sh_members_put(&members, 1 + byte / 2 % 6, byte / 16 % 2) == RT_OK);
-	}
-	return members;
-}
-
-#define SCRIPT_RECORDS 4u
-static void make_records(
-	struct rt_bytes *script, uint64_t term, struct rt_bytes records[SCRIPT_RECORDS])
-{
-	static uint8_t room[SCRIPT_RECORDS][128];
-	for (uint32_t i = 0; i < SCRIPT_RECORDS; i++) {
-		uint8_t set[SH_MEMBERS_BYTES];
-		struct ps_record record = {.kind = PS_KIND_NOOP};
-		uint32_t byte = next(script);
-		record.term = term + byte % 3;
-		if (byte % 16 == 15) {
-			struct sh_members members = some_members(script);
-			record.kind = PS_KIND_MEMBERS;
-			record.answer = rt_bytes_of(set, sh_members_encode(&members, set));
-		}
-		size_t size = ps_record_size(&record, NULL);
-		RT_ASSERT(size <= sizeof(room[i]));
-		ps_record_encode(room[i], &record, NULL);
-		records[i] = rt_bytes_of(room[i], size);
-	}
-}
-
 static void send_one(struct rig *rig, struct rt_bytes *script, uint32_t type)
 {
 	static struct rt_bytes records[SH_MESSAGE_RECORDS];
@@ -283,22 +231,22 @@ static void send_one(struct rig *rig, struct rt_bytes *script, uint32_t type)
 	const struct sh_raft *raft = &rig->raft;
 	struct sh_message message = {.records = made};
 	struct sh_raft_message *head = &message.head;
-	uint32_t byte = next(script);
+	uint32_t byte = script_byte(script);
 	head->type = (uint8_t)type;
 	head->from = 2 + byte % 4;
 	head->to = SELF;
 	head->flags = (uint8_t)(byte >> 2 & flags[type]);
-	head->term = near(script, raft->term);
-	head->index = near(script, byte >= 128 ? raft->commit : raft->last);
-	head->log_term =
-		byte % 32 < 24 ? sh_raft_term_at(raft, head->index) : near(script, raft->term);
-	head->commit = near(script, head->index + 2);
-	head->hint = near(script, head->index);
-	head->round = near(script, raft->round);
-	head->stamp = byte % 8 < 6 ? raft->round_at : near(script, rig->now);
+	head->term = script_near(script, raft->term);
+	head->index = script_near(script, byte >= 128 ? raft->commit : raft->last);
+	head->log_term = byte % 32 < 24 ? sh_raft_term_at(raft, head->index)
+					: script_near(script, raft->term);
+	head->commit = script_near(script, head->index + 2);
+	head->hint = script_near(script, head->index);
+	head->round = script_near(script, raft->round);
+	head->stamp = byte % 8 < 6 ? raft->round_at : script_near(script, rig->now);
 	if (type == SH_MSG_APPEND || type == SH_MSG_CHUNK) {
-		head->count = next(script) % (SCRIPT_RECORDS + 1);
-		make_records(script, head->log_term, made);
+		head->count = script_byte(script) % (SCRIPT_RECORDS + 1);
+		script_records(script, head->log_term, &sh_raft_members(raft)->members, made);
 	}
 	check_codec(&message);
 	uint8_t bytes[1024];
@@ -312,9 +260,10 @@ static void send_one(struct rig *rig, struct rt_bytes *script, uint32_t type)
 
 static void install(struct rig *rig, struct rt_bytes *script)
 {
-	struct sh_raft_set set = {.index = next(script) % 8, .members = some_members(script)};
-	uint64_t index = near(script, 12);
-	uint64_t term = near(script, rig->raft.term);
+	struct sh_raft_set set = {.index = script_byte(script) % 8,
+		.members = script_members(script, &sh_raft_members(&rig->raft)->members)};
+	uint64_t index = script_near(script, 12);
+	uint64_t term = script_near(script, rig->raft.term);
 	rt_err err = sh_raft_installed(&rig->raft, index, term, &set);
 	RT_ASSERT(err == RT_OK || err == RT_E_INVAL);
 }
@@ -323,7 +272,7 @@ static void look(struct rig *rig, struct rt_bytes *script)
 {
 	struct sh_raft_read read;
 	if (sh_raft_read_begin(&rig->raft, rig->now, &read) == RT_OK) {
-		read.round -= next(script) % 2;
+		read.round -= script_byte(script) % 2;
 		RT_MAYBE(sh_raft_read_ok(&rig->raft, &read) == RT_OK);
 	}
 	RT_MAYBE(sh_raft_lease(&rig->raft, rig->now));
@@ -333,13 +282,13 @@ static void wish(struct rig *rig, struct rt_bytes *script)
 {
 	struct sh_members members;
 	uint64_t index;
-	uint32_t byte = next(script);
+	uint32_t byte = script_byte(script);
 	switch (byte % 8) {
 	case 0:
 		RT_MAYBE(sh_raft_propose(&rig->raft, 1 + byte / 8, &index) == RT_OK);
 		return;
 	case 1:
-		members = some_members(script);
+		members = script_members(script, &sh_raft_members(&rig->raft)->members);
 		RT_MAYBE(sh_raft_propose_members(&rig->raft, &members, &index) == RT_OK);
 		return;
 	case 2:
@@ -349,7 +298,7 @@ static void wish(struct rig *rig, struct rt_bytes *script)
 		RT_ASSERT(sh_raft_resume(&rig->raft, byte / 8 % 5) == RT_OK);
 		return;
 	case 4:
-		sh_raft_compact(&rig->raft, near(script, rig->raft.commit));
+		sh_raft_compact(&rig->raft, script_near(script, rig->raft.commit));
 		return;
 	case 5:
 		install(rig, script);
@@ -366,16 +315,16 @@ static void wish(struct rig *rig, struct rt_bytes *script)
 static void run_script(struct rig *rig, struct rt_bytes script)
 {
 	for (uint32_t steps = 0; script.size > 0 && steps < 500; steps++) {
-		uint32_t op = next(&script) % 16;
+		uint32_t op = script_byte(&script) % 16;
 		if (op >= SH_MSG_APPEND && op < SH_MSG_TYPES) {
 			if (op != SH_MSG_CHUNK || script.size > 8) {
 				send_one(rig, &script, op);
 			}
 		} else if (op < 12) {
-			rig->now += next(&script) * 8;
+			rig->now += script_byte(&script) * 8;
 			RT_ASSERT(sh_raft_tick(&rig->raft, rig->now) == RT_OK);
 		} else if (op < 14) {
-			uint64_t index = near(&script, rig->written);
+			uint64_t index = script_near(&script, rig->written);
 			RT_MAYBE(sh_raft_stored(&rig->raft, index, rig->generation) == RT_OK);
 		} else {
 			wish(rig, &script);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Breaks one rule of consensus at a time and shows which tests notice.
 
-    tests/mutants/mutants.py [--few] [--only NAME,NAME] [--seeds N] [--jobs N] [--keep-going]
+    tests/mutants/mutants.py [--few] [--only NAME,NAME] [--without LANE] [--seeds N] [--keep]
 
 list.toml says what to break: a text that must occur exactly once in its file (else the list has
 rotted, which is an error) and what to put there. Each mutant is compiled into the programs of the
@@ -33,10 +33,10 @@ class Rotten(Exception):
 
 
 class Program:
-    """A test program, and how to link it with something else in place of what it is made of."""
+    """A test program of some source, and how to link it with something else in place of what it is made of."""
 
-    def __init__(self, source):
-        self.name = source[:-2]
+    def __init__(self, source, name=None):
+        self.name = name or source[:-2]
         self.binary = os.path.join(BUILT, self.name)
         with open(source) as f:
             text = f.read()
@@ -86,8 +86,7 @@ def run(command, seconds, env=None):
         return "hangs"
     if done.returncode == 0:
         return None
-    said = re.findall(r"^\[  ERROR   \] --- (?:0x0 \(nil\)|)(.*)$|^(.*assert.*)$", done.stdout, re.M | re.I)
-    return next((a or b for a, b in said if a or b), done.stdout.strip().split("\n")[-1])[:100]
+    return done.stdout.strip() or "exit code %d" % done.returncode
 
 
 class Lane:
@@ -111,7 +110,12 @@ class Lane:
                     [(os.path.basename(program.name), [binary, *self.words])]
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             ends = list(pool.map(lambda item: run(item[1], self.seconds), work))
-        return [(test, end) for (test, _), end in zip(work, ends) if end is not None]
+        failures = []
+        for (test, _), end in zip(work, ends):
+            if end is not None:
+                named = re.findall(r"^\[  FAILED  \] (\w+)$", end, re.M)
+                failures += [(name, end) for name in dict.fromkeys(named)] or [(test, end)]
+        return failures
 
 
 def lanes(args):
@@ -121,7 +125,11 @@ def lanes(args):
         Lane("host", [source for source in sorted(glob.glob("tests/unit/sharding/test_*.c"))
                       if not re.search("test_(raft_|node|message|members)", source)], 60),
     ]
-    return [lane for lane in found if lane.programs]
+    if os.path.exists("tests/sim/main.c"):
+        sim = Lane("sim", [], 300, ["-n", str(args.seeds), "-j", str(args.jobs)])
+        sim.programs = [Program("tests/sim/main.c", "tests/sim/sim")]
+        found.append(sim)
+    return [lane for lane in found if lane.programs and lane.name not in args.without.split(",")]
 
 
 # ---- mutants ---------------------------------------------------------------------------------
@@ -187,7 +195,7 @@ def control(all_lanes, args):
         print("control: %-9s %3d tests, %5.1f s%s" % (
             lane.name, tests, time.monotonic() - began, "" if not failures else "  FAILED"), flush=True)
         for test, end in failures:
-            print("    %s: %s" % (test, end))
+            print("    %s: %s" % (test, end[-300:]))
         bad = bad or bool(failures)
     return not bad
 
@@ -212,7 +220,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--few", action="store_true", help="one mutant per rule, for every merge")
     parser.add_argument("--only", default="", metavar="NAME,NAME")
-    parser.add_argument("--seeds", type=int, default=200, metavar="N", help="of the simulation")
+    parser.add_argument("--without", default="", metavar="LANE,LANE")
+    parser.add_argument("--seeds", type=int, default=100, metavar="N", help="of the simulation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, metavar="N")
     parser.add_argument("--keep", action="store_true", help="keep the broken sources and programs")
     args = parser.parse_args()

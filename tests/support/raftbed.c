@@ -303,7 +303,7 @@ static void on_append(struct bed_node *node, const struct sh_out *out)
 	write->generation = out->append.generation;
 	take_entries(node, out, &write->log);
 	if (out->append.truncate) {
-		bed_check_cut(node, from);
+		bed_check_cut(node, from, &write->log.entries[0]);
 		node->log.last = from - 1;
 	}
 	assert_int_equal(node->log.last, from - 1);

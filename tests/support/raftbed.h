@@ -223,7 +223,7 @@ void bed_check_commit(struct bed_node *node, uint64_t commit);
 void bed_check_role(struct bed_node *node, enum sh_role role, uint64_t term);
 void bed_check_ack(const struct bed_node *node, const struct sh_raft_message *ack);
 void bed_check_leaving(const struct bed_node *node, const struct sh_raft_message *head);
-void bed_check_cut(const struct bed_node *node, uint64_t from);
+void bed_check_cut(const struct bed_node *node, uint64_t from, const struct bed_entry *instead);
 struct sh_raft_set bed_set_at(const struct bed_node *node, uint64_t index);
 bool bed_entries_equal(const struct bed_entry *a, const struct bed_entry *b);
 

@@ -140,10 +140,15 @@ void bed_check_role(struct bed_node *node, enum sh_role role, uint64_t term)
 		"leads without all that is committed (%" PRIu64 ")", HERE, bed->truth.last);
 }
 
-void bed_check_cut(const struct bed_node *node, uint64_t from)
+/* Only what contradicts the leader's log goes. */
+void bed_check_cut(const struct bed_node *node, uint64_t from, const struct bed_entry *instead)
 {
-	ALWAYS(node->bed->unsafe || from > node->committed,
-		"cuts off committed entries from %" PRIu64, HERE, from);
+	if (node->bed->unsafe) {
+		return;
+	}
+	ALWAYS(from > node->committed, "cuts off committed entries from %" PRIu64, HERE, from);
+	ALWAYS(from > node->log.last || node->log.entries[from - 1].term != instead->term,
+		"cuts off the entry %" PRIu64 " that it is sent", HERE, from);
 }
 
 void bed_check_ack(const struct bed_node *node, const struct sh_raft_message *ack)

@@ -255,6 +255,9 @@ static void a_chunk_that_was_not_asked_for_is_no_answer(void **state)
 	bad.message.set.index = 1;
 	bad.message.head.log_term = 2; /* not that of the last record */
 	assert_err(hostbed_pass(pair.target, &bad), RT_E_PROTO);
+	bad.message.head.log_term = 1;
+	bad.message.set.members = hostbed_members("1s 2s"); /* nobody votes */
+	assert_err(hostbed_pass(pair.target, &bad), RT_E_PROTO);
 	struct rt_bytes records[2] = {good->message.records[0], hostbed_record(1, 10)};
 	bad = *good;
 	bad.message.records = records;
@@ -267,13 +270,60 @@ static void a_chunk_that_was_not_asked_for_is_no_answer(void **state)
 	free((void *)(uintptr_t)records[1].data);
 	assert_int_equal(pair.target->op_count, ops);
 	sh_replica_stats(pair.target->replica, &stats);
-	assert_int_equal(stats.refused, 10);
+	assert_int_equal(stats.refused, 11);
 	assert_err(hostbed_pass(pair.target, good), RT_OK);
 	assert_true(pair.target->op_count > ops);
 	hostbed_drop(good);
 	pass_time(&pair, 3000);
 	assert_same(&pair);
 	pair_close(&pair);
+}
+
+static void a_shard_without_an_entry_is_no_end(void **state)
+{
+	struct pair pair;
+	(void)state;
+	pair_open(&pair);
+	struct hostbed_message *good = run_until(&pair, SH_MSG_CHUNK, 1);
+	struct hostbed_message bad = *good;
+	bad.message.head.index = 1;
+	bad.message.head.count = 0;
+	bad.message.head.flags = SH_FLAG_LAST;
+	bad.message.head.log_term = 1;
+	bad.message.set.members = hostbed_members("1");
+	assert_err(hostbed_pass(pair.target, &bad), RT_E_PROTO);
+	assert_err(hostbed_pass(pair.target, good), RT_OK);
+	hostbed_drop(good);
+	pass_time(&pair, 3000);
+	assert_same(&pair);
+	pair_close(&pair);
+}
+
+/* A node that joins has records before it has the entry that names members. */
+static void who_knows_no_members_gives_no_end(void **state)
+{
+	struct hostbed *bed = hostbed_new(2, "");
+	struct rt_bytes records[2] = {hostbed_record(1, 10), hostbed_record(1, 10)};
+	struct sh_raft_message head = {
+		.type = SH_MSG_APPEND, .term = 1, .count = 2, .commit = 2, .round = 1, .stamp = 1};
+	struct sh_raft_message fetch = {.type = SH_MSG_FETCH, .term = 1, .round = 9};
+	(void)state;
+	hostbed_open(bed);
+	hostbed_start(bed);
+	hostbed_sync(bed);
+	assert_err(hostbed_give(bed, 1, head, records), RT_OK);
+	hostbed_sync(bed);
+	assert_int_equal(bed->committed, 2);
+	assert_err(hostbed_give(bed, 3, fetch, NULL), RT_OK);
+	assert_true(hostbed_read(bed, RT_OK));
+	struct hostbed_message *chunk = hostbed_take(bed, SH_MSG_CHUNK);
+	assert_non_null(chunk);
+	assert_int_equal(chunk->message.head.count, 2);
+	assert_int_equal(chunk->message.head.flags, 0);
+	hostbed_drop(chunk);
+	free((void *)(uintptr_t)records[0].data);
+	free((void *)(uintptr_t)records[1].data);
+	hostbed_free(bed);
 }
 
 /* The source's log lost its front while it was being fetched: from its new first on. */
@@ -565,6 +615,8 @@ int main(void)
 		cmocka_unit_test(lost_questions_and_answers_are_repeated),
 		cmocka_unit_test(late_and_doubled_chunks_do_no_harm),
 		cmocka_unit_test(a_chunk_that_was_not_asked_for_is_no_answer),
+		cmocka_unit_test(a_shard_without_an_entry_is_no_end),
+		cmocka_unit_test(who_knows_no_members_gives_no_end),
 		cmocka_unit_test(a_source_that_was_trimmed_is_fetched_anew),
 		cmocka_unit_test(a_source_without_records_gives_its_end),
 		cmocka_unit_test(goes_on_from_another_source),

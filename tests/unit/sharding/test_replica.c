@@ -630,8 +630,11 @@ static void messages_that_make_no_sense_are_refused_and_counted(void **state)
 	((uint8_t *)(uintptr_t)record.data)[record.size - 18] = 9; /* count */
 	assert_err(hostbed_give(bed, 1, head, &record), RT_E_PROTO);
 	free((void *)(uintptr_t)record.data);
+	record = hostbed_members_record(2, "1s 2s"); /* nobody votes */
+	assert_err(hostbed_give(bed, 1, head, &record), RT_E_PROTO);
+	free((void *)(uintptr_t)record.data);
 	sh_replica_stats(bed->replica, &stats);
-	assert_int_equal(stats.refused, 9);
+	assert_int_equal(stats.refused, 10);
 	assert_int_equal(raft_of(bed)->last, 0);
 	hostbed_free(bed);
 }
