@@ -149,8 +149,11 @@ rt_err sh_raft_start(struct sh_raft *raft, uint64_t now)
 	raft->contact = raft->now;
 	raft->had_contact = raft->term > 0; /* Its last word may have given a lease. [D 6.4.1] */
 	sh_core_arm(raft);
-	const struct sh_members *members = &sh_raft_members(raft)->members;
-	if (sh_members_voter_count(members) == 1 && sh_core_votes(raft, raft->settings.node)) {
+	/* A leader that has taken itself out may live, with a lease this node gave it, until that
+	 * is known to be committed [D 6.4.1]. */
+	const struct sh_raft_set *set = sh_raft_members(raft);
+	if (sh_members_voter_count(&set->members) == 1 && set->index <= raft->commit &&
+		sh_core_votes(raft, raft->settings.node)) {
 		sh_core_campaign(raft, false);
 	} else {
 		sh_core_say_role(raft);

@@ -234,7 +234,8 @@ RT_NODISCARD rt_err sh_raft_init(struct sh_raft *raft, const struct sh_raft_sett
 /* The next `count` entries of the log. RT_E_CORRUPT: terms fall, or one over the hard state's. */
 RT_NODISCARD rt_err sh_raft_restore_entries(
 	struct sh_raft *raft, uint32_t count, uint64_t term, const struct sh_members *members);
-/* A sole voter leads at once; everybody else waits. All that was restored is stored. */
+/* A sole voter that is known to be it for good leads at once; everybody else waits. All that was
+ * restored is stored. */
 RT_NODISCARD rt_err sh_raft_start(struct sh_raft *raft, uint64_t now);
 void sh_raft_done(struct sh_raft *raft);
 

@@ -210,6 +210,7 @@ void sh_core_lead(struct sh_raft *raft)
 	raft->transferee = 0;
 	raft->beat_at = raft->now + raft->settings.heartbeat_ms;
 	raft->quorum_at = raft->now + raft->settings.election_ms;
+	memset(raft->peers, 0, sizeof(raft->peers)); /* also those that are no members now */
 	for (int i = 0; i < peer_count(raft); i++) {
 		raft->peers[i] = new_peer(raft, sh_raft_members(raft)->members.node[i]);
 	}

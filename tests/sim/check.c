@@ -196,6 +196,10 @@ void sim_check_hard(struct sim_replica *r, struct rt_bytes row)
 void sim_check_opened(struct sim_replica *r)
 {
 	const struct sh_raft *raft = sh_replica_raft(r->replica);
+	if (raft->term > r->hard_term && raft->term == sh_raft_term_at(raft, raft->floor)) {
+		r->hard_term = raft->term; /* It comes with the mark of an install. */
+		r->hard_vote = 0;
+	}
 	SIM_CHECK(r, raft->term == r->hard_term && raft->vote == r->hard_vote,
 		"opens in term %" PRIu64 " for %" PRIu64 ", the disk has %" PRIu64 " for %" PRIu64,
 		raft->term, raft->vote, r->hard_term, r->hard_vote);

@@ -189,7 +189,7 @@ void sim_load_change(struct sim *sim)
 		if (is_removed(other) && sim_chance(sim, 70)) {
 			renew(other);
 		}
-		bool votes = !is_removed(other) && sim_chance(sim, 10);
+		bool votes = !other->seen_removed && sim_chance(sim, 10);
 		RT_ASSERT(sh_members_put(&set, node, votes) == RT_OK);
 		counter = &sim->stats->adds;
 	} else if (!sh_members_votes(&set, node) && !sim_chance(sim, sim->shape.remove)) {

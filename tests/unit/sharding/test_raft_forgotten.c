@@ -1,5 +1,5 @@
 /* Found by the simulator: logs that were forgotten, votes that are taken away, members nobody ever
- * heard. */
+ * heard, members of earlier terms. */
 #include "runtime/base/bytes.h"
 #include "sharding/raft.h"
 #include "tests/support/test.h"
@@ -176,6 +176,75 @@ static void a_learner_nobody_heard_is_not_promoted(void **state)
 	close_one(&one);
 }
 
+/* The leader that took itself out of {1 2} may live, with a lease of what 1 said before it fell. */
+static enum sh_role role_at_start(uint64_t commit)
+{
+	struct one one;
+	struct sh_members after = members_of(1, 1);
+	open_one(&one, &(struct sh_raft_restore){.term = 1, .members = members_of(2, 3)});
+	assert_err(sh_raft_restore_entries(&one.raft, 1, 1, NULL), RT_OK);
+	assert_err(sh_raft_restore_entries(&one.raft, 1, 1, &after), RT_OK);
+	one.raft.commit = one.raft.applied = commit;
+	start_one(&one);
+	enum sh_role role = one.raft.role;
+	close_one(&one);
+	return role;
+}
+
+static void a_sole_voter_leads_at_once_when_that_set_is_known_to_be_committed(void **state)
+{
+	(void)state;
+	assert_int_equal(role_at_start(2), SH_LEADER);
+	assert_int_equal(role_at_start(1), SH_FOLLOWER);
+}
+
+static void change(struct one *one, struct sh_members members)
+{
+	uint64_t index;
+	assert_err(sh_raft_propose_members(&one->raft, &members, &index), RT_OK);
+	drain(one);
+	assert_err(sh_raft_stored(&one->raft, index, one->raft.generation), RT_OK);
+	drain(one);
+}
+
+/* 2 is removed, renewed and added again: what it had in an earlier term of this leader is gone. */
+static void a_leader_knows_nothing_of_members_from_its_earlier_terms(void **state)
+{
+	(void)state;
+	struct one one;
+	open_one(&one, &(struct sh_raft_restore){.members = members_of(1, 1)});
+	start_one(&one);
+	assert_err(sh_raft_stored(&one.raft, 1, one.raft.generation), RT_OK);
+	drain(&one);
+	change(&one, members_of(2, 1));
+	hear(&one, 10,
+		(struct sh_raft_message){
+			.type = SH_MSG_APPEND_RESULT, .term = one.raft.term, .index = 2});
+	assert_int_equal(one.raft.peers[1].match, 2);
+	struct sh_members alone = members_of(1, 1);
+	struct sh_raft_entry entry = {.term = 9, .members = &alone};
+	struct sh_raft_message append = {.type = SH_MSG_APPEND,
+		.from = 3,
+		.to = 1,
+		.term = 9,
+		.index = 2,
+		.log_term = one.raft.term,
+		.count = 1,
+		.commit = 3};
+	assert_err(sh_raft_recv(&one.raft, 20, &append, &entry), RT_OK);
+	drain(&one);
+	assert_err(sh_raft_stored(&one.raft, 3, one.raft.generation), RT_OK);
+	drain(&one);
+	assert_err(sh_raft_tick(&one.raft, sh_raft_next_timeout(&one.raft)), RT_OK);
+	drain(&one);
+	assert_int_equal(one.raft.role, SH_LEADER);
+	assert_err(sh_raft_stored(&one.raft, one.raft.last, one.raft.generation), RT_OK);
+	drain(&one);
+	change(&one, members_of(2, 1));
+	assert_int_equal(one.raft.peers[1].match, 0);
+	close_one(&one);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +253,8 @@ int main(void)
 		cmocka_unit_test(what_nobody_else_had_does_not_count_when_it_is_forgotten),
 		cmocka_unit_test(a_node_below_what_it_forgot_does_not_stand),
 		cmocka_unit_test(who_loses_its_vote_stands_until_that_is_committed),
+		cmocka_unit_test(a_sole_voter_leads_at_once_when_that_set_is_known_to_be_committed),
+		cmocka_unit_test(a_leader_knows_nothing_of_members_from_its_earlier_terms),
 		cmocka_unit_test(a_learner_nobody_heard_is_not_promoted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
