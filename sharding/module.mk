@@ -26,6 +26,7 @@ tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_reads_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_EXTRA := tests/support/hostbed.c
+tests/unit/sharding/test_replica_end_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_memory_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_memory_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 tests/unit/sharding/test_restore_EXTRA := tests/support/hostbed.c

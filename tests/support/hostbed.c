@@ -138,7 +138,8 @@ static rt_err port_meta_outside(
 	void *arg, struct rt_bytes key, struct rt_bytes *out, struct rt_errinfo *info)
 {
 	const struct hostbed *bed = arg;
-	if (bed->write_fails > 0) {
+	bool row_fails = bed->row_fails != NULL && memcmp(key.data, bed->row_fails, 4) == 0;
+	if (bed->write_fails > 0 || row_fails) {
 		return rt_errinfo_set(info, RT_E_IO, "planted");
 	}
 	for (uint32_t i = 0; i < bed->row_count; i++) {
@@ -564,7 +565,8 @@ static bool run_once(struct hostbed **beds, struct hostbed *bed)
 void hostbed_run(struct hostbed **beds)
 {
 	bool busy = true;
-	while (busy) {
+	for (int rounds = 0; busy; rounds++) {
+		assert_true(rounds < 100000);
 		busy = false;
 		for (struct hostbed **bed = beds; *bed != NULL; bed++) {
 			busy = run_once(beds, *bed) || busy;

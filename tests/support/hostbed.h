@@ -51,8 +51,9 @@ struct hostbed {
 	uint64_t first, end;  /* end: behind the last */
 	struct hostbed_row rows[2];
 	uint32_t row_count;
-	uint32_t write_fails; /* the n-th write from now fails; 0: none */
-	bool read_full;       /* reads are refused */
+	uint32_t write_fails;  /* the n-th write from now fails; 0: none */
+	const char *row_fails; /* this one cannot be read */
+	bool read_full;        /* reads are refused */
 	struct hostbed_read *reads;
 
 	/* ---- network ---- */

@@ -142,6 +142,39 @@ static void nothing_is_asked_for_before_the_row_is_durable(void **state)
 	pair_close(&pair);
 }
 
+/* What comes before the awaited write on the disk is not it. */
+static void each_step_waits_for_its_own_write(void **state)
+{
+	struct pair pair;
+	(void)state;
+	pair_open(&pair);
+	struct sh_raft_message install = {
+		.type = SH_MSG_INSTALL, .term = 7, .index = LAST, .log_term = 1, .round = 1};
+	assert_err(hostbed_give(pair.target, 1, install, NULL), RT_OK); /* a term, a row */
+	uint64_t row = sh_replica_written(pair.target->replica);
+	hostbed_sync_to(pair.target, row - 1);
+	assert_int_equal(hostbed_count(pair.target, SH_MSG_FETCH), 0);
+	hostbed_sync_to(pair.target, row);
+	assert_int_equal(hostbed_count(pair.target, SH_MSG_FETCH), 1);
+	for (bool last = false; !last;) {
+		struct hostbed_message *fetch = hostbed_take(pair.target, SH_MSG_FETCH);
+		assert_err(hostbed_pass(pair.source, fetch), RT_OK);
+		assert_true(hostbed_read(pair.source, RT_OK));
+		struct hostbed_message *chunk = hostbed_take(pair.source, SH_MSG_CHUNK);
+		last = (chunk->message.head.flags & SH_FLAG_LAST) != 0;
+		assert_err(hostbed_pass(pair.target, chunk), RT_OK);
+		uint64_t written = sh_replica_written(pair.target->replica);
+		hostbed_sync_to(pair.target, written - 1);
+		assert_int_equal(hostbed_count(pair.target, SH_MSG_FETCH), 0);
+		assert_int_equal(pair.target->installs_told, 0);
+		hostbed_sync_to(pair.target, written);
+		assert_int_equal(pair.target->installs_told, last);
+		hostbed_drop(fetch);
+		hostbed_drop(chunk);
+	}
+	pair_close(&pair);
+}
+
 /* A crash after each chunk that becomes durable; and again at the same place. */
 static void a_crash_in_the_middle_starts_over(void **state)
 {
@@ -441,6 +474,96 @@ static void an_installing_replica_gives_nothing(void **state)
 	pair_close(&pair);
 }
 
+/* It had much, fell far behind, and is behind the floor now. */
+static void pair_open_late(struct pair *pair)
+{
+	uint64_t floor;
+	pair_open(pair);
+	pass_time(pair, 3000);
+	assert_same(pair);
+	for (int i = 0; i < 30; i++) {
+		hostbed_propose(pair->source, 20000);
+	}
+	hostbed_sync(pair->source);
+	hostbed_forget(pair->source);
+	hostbed_wait(pair->source, 20000); /* nobody waits for it any more */
+	hostbed_forget(pair->source);
+	assert_err(sh_replica_compact(pair->source->replica, LAST + 20, &floor), RT_OK);
+	assert_int_equal(floor, LAST + 20);
+	hostbed_sync(pair->source);
+}
+
+static void a_member_that_fell_behind_the_floor_is_installed_anew(void **state)
+{
+	struct pair pair;
+	(void)state;
+	pair_open_late(&pair);
+	struct hostbed_message *chunk = run_until(&pair, SH_MSG_CHUNK, 2);
+	/* What it was told of stays told; what it had is gone: it gives nothing away. */
+	assert_int_equal(pair.target->committed, LAST + 1);
+	struct sh_raft_message fetch = {.type = SH_MSG_FETCH, .term = 1, .round = 9};
+	hostbed_forget(pair.target);
+	assert_err(hostbed_give(pair.target, 3, fetch, NULL), RT_OK);
+	assert_null(pair.target->reads);
+	assert_null(pair.target->sent);
+	hostbed_drop(chunk);
+	pass_time(&pair, 4000);
+	assert_same(&pair);
+	assert_int_equal(pair.target->installs_told, 2);
+	pair_close(&pair);
+}
+
+static void an_end_below_what_was_told_is_none(void **state)
+{
+	struct pair pair;
+	(void)state;
+	pair_open_late(&pair);
+	struct hostbed_message *chunk = run_until(&pair, SH_MSG_CHUNK, 1);
+	struct hostbed_message early = *chunk;
+	early.message.head.flags = SH_FLAG_LAST;
+	early.message.head.log_term = 1;
+	early.message.set.members = hostbed_members("1");
+	assert_err(hostbed_pass(pair.target, &early), RT_OK);
+	hostbed_sync(pair.target);
+	assert_int_equal(pair.target->installs_told, 1);
+	hostbed_drop(chunk);
+	pass_time(&pair, 4000);
+	assert_same(&pair);
+	pair_close(&pair);
+}
+
+static void two_may_fetch_at_once(void **state)
+{
+	struct hostbed *bed = hostbed_leader("1");
+	struct sh_raft_message fetch = {.type = SH_MSG_FETCH, .term = 1, .round = 9};
+	struct sh_replica_stats before;
+	struct sh_replica_stats after;
+	(void)state;
+	sh_replica_stats(bed->replica, &before);
+	assert_err(hostbed_give(bed, 2, fetch, NULL), RT_OK);
+	fetch.round = 10;
+	assert_err(hostbed_give(bed, 3, fetch, NULL), RT_OK);
+	fetch.round = 11;
+	assert_err(hostbed_give(bed, 2, fetch, NULL), RT_OK); /* a read for it is under way */
+	sh_replica_stats(bed->replica, &after);
+	assert_true(after.memory_bytes > before.memory_bytes);
+	assert_true(hostbed_read(bed, RT_OK));
+	assert_true(hostbed_read(bed, RT_OK));
+	assert_null(bed->reads);
+	for (uint64_t node = 2; node <= 3; node++) {
+		struct hostbed_message *chunk = hostbed_take(bed, SH_MSG_CHUNK);
+		assert_int_equal(chunk->message.head.to, node);
+		assert_int_equal(chunk->message.head.round, node + 7);
+		assert_int_equal(chunk->message.head.count, 1);
+		hostbed_drop(chunk);
+	}
+	bed->now += 20000;
+	assert_err(sh_replica_tick(bed->replica, bed->now), RT_OK);
+	sh_replica_stats(bed->replica, &after);
+	assert_true(after.memory_bytes <= before.memory_bytes);
+	hostbed_free(bed);
+}
+
 static void compaction_holds_while_a_peer_fetches(void **state)
 {
 	struct pair pair;
@@ -598,6 +721,7 @@ static void a_removed_replica_leaves_a_tombstone_and_can_be_renewed(void **state
 	assert_err(sh_replica_renew(pair.target->replica, pair.target->now + 9000), RT_OK);
 	pair.target->now += 9000;
 	assert_int_equal(raft_of(pair.target)->term, term);
+	assert_int_equal(pair.target->first, pair.target->end);
 	hostbed_sync(pair.target);
 	voters = hostbed_members("1 2s");
 	assert_err(sh_replica_propose_members(pair.source->replica, &voters, &index), RT_OK);
@@ -611,6 +735,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_new_member_gets_the_whole_shard),
 		cmocka_unit_test(nothing_is_asked_for_before_the_row_is_durable),
+		cmocka_unit_test(each_step_waits_for_its_own_write),
 		cmocka_unit_test(a_crash_in_the_middle_starts_over),
 		cmocka_unit_test(lost_questions_and_answers_are_repeated),
 		cmocka_unit_test(late_and_doubled_chunks_do_no_harm),
@@ -621,6 +746,9 @@ int main(void)
 		cmocka_unit_test(a_source_without_records_gives_its_end),
 		cmocka_unit_test(goes_on_from_another_source),
 		cmocka_unit_test(an_installing_replica_gives_nothing),
+		cmocka_unit_test(a_member_that_fell_behind_the_floor_is_installed_anew),
+		cmocka_unit_test(an_end_below_what_was_told_is_none),
+		cmocka_unit_test(two_may_fetch_at_once),
 		cmocka_unit_test(compaction_holds_while_a_peer_fetches),
 		cmocka_unit_test(a_source_that_cannot_read_is_asked_again),
 		cmocka_unit_test(a_refused_write_ends_it),

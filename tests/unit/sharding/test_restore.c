@@ -1,6 +1,7 @@
 /* What a replica finds on its disk when it is opened. */
 #include <stdlib.h>
 
+#include "persistence/record.h"
 #include "sharding/mark.h"
 #include "tests/support/hostbed.h"
 
@@ -36,8 +37,20 @@ static void reopen(struct hostbed *bed)
 /* The story of terms and sets is the same, however much of it came from the mark. */
 static void assert_story(const struct hostbed *bed, const struct sh_raft *raft)
 {
-	for (uint64_t i = raft->floor + 1; i <= raft->last; i++) {
-		assert_int_equal(sh_raft_term_at(raft, i), hostbed_term(bed, i));
+	struct sh_raft_set set = {.members = bed->options.first};
+	for (uint64_t i = 1; i <= raft->last; i++) {
+		struct ps_record record;
+		assert_err(ps_record_decode(bed->log[i], &record), RT_OK);
+		if (record.kind == PS_KIND_MEMBERS) {
+			set.index = i;
+			assert_err(sh_members_decode(record.answer, &set.members), RT_OK);
+		}
+		if (i >= raft->floor) {
+			const struct sh_raft_set *at = sh_raft_members_at(raft, i);
+			assert_int_equal(sh_raft_term_at(raft, i), record.term);
+			assert_int_equal(at->index, set.index);
+			assert_true(sh_members_equal(&at->members, &set.members));
+		}
 	}
 	sh_raft_check(raft);
 }
@@ -285,6 +298,19 @@ static void a_log_without_mark_that_begins_later_is_refused(void **state)
 	hostbed_free(bed);
 }
 
+static void no_row_no_guess(void **state)
+{
+	struct hostbed *bed = closed();
+	struct rt_errinfo info = {0};
+	(void)state;
+	bed->row_fails = "raft";
+	assert_err(hostbed_try_open(bed, &info), RT_E_IO);
+	assert_non_null(strstr(info.text, "shard 7: mark: planted"));
+	bed->row_fails = NULL;
+	hostbed_open(bed);
+	hostbed_free(bed);
+}
+
 static void a_disk_that_cannot_be_read_is_an_error(void **state)
 {
 	struct hostbed *bed = closed();
@@ -314,6 +340,7 @@ int main(void)
 		cmocka_unit_test(a_log_that_does_not_fit_the_mark_is_refused),
 		cmocka_unit_test(terms_over_the_hard_state_are_refused),
 		cmocka_unit_test(a_log_without_mark_that_begins_later_is_refused),
+		cmocka_unit_test(no_row_no_guess),
 		cmocka_unit_test(a_disk_that_cannot_be_read_is_an_error),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
