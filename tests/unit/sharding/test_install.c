@@ -730,7 +730,7 @@ static void a_removed_replica_leaves_a_tombstone_and_can_be_renewed(void **state
 	pair_close(&pair);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_new_member_gets_the_whole_shard),
@@ -754,5 +754,8 @@ int main(void)
 		cmocka_unit_test(a_refused_write_ends_it),
 		cmocka_unit_test(a_removed_replica_leaves_a_tombstone_and_can_be_renewed),
 	};
+	if (argc > 1) {
+		cmocka_set_test_filter(argv[1]); /* one, by name */
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
