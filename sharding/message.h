@@ -9,8 +9,8 @@
  * Limits: bytes from a peer are never trusted. Decoding checks lengths and the order of fields;
  *         that the type is known, has such flags, and records or members only where they belong;
  *         that two different nodes talk; the limits below and that no number but a node is over
- * 2^62, a shard not over 65,535; every record as far as ps_record_peek looks. Whether it makes
- * sense here and now is the receiver's question.
+ *         2^62, a shard not over 65,535; every record as far as ps_record_peek looks. Whether it
+ *         makes sense here and now is the receiver's question.
  */
 #ifndef SHARDING_MESSAGE_H
 #define SHARDING_MESSAGE_H
