@@ -195,6 +195,17 @@ static struct options {
 	bool quick;
 } options = {0, 0, 128, NULL, false};
 
+/* The scenarios and where they start. */
+static void list(void)
+{
+	for (uint32_t i = 0; i < ex_scenario_count; i++) {
+		printf("%s: %s\n", ex_scenarios[i].name, ex_scenarios[i].about);
+		ex_world_init(&search.world[0], &ex_scenarios[i]);
+		ex_prefix(&search.world[0]);
+		ex_print_world(&search.world[0]);
+	}
+}
+
 static bool parse(int argc, char **argv)
 {
 	static const struct option names[] = {{"depth", required_argument, NULL, 'd'},
@@ -219,9 +230,7 @@ static bool parse(int argc, char **argv)
 			options.quick = true;
 			break;
 		case 'l':
-			for (uint32_t i = 0; i < ex_scenario_count; i++) {
-				printf("%-10s %s\n", ex_scenarios[i].name, ex_scenarios[i].about);
-			}
+			list();
 			exit(0);
 		default:
 			return false;

@@ -180,6 +180,8 @@ static void put_disk(struct bytes *b, const struct ex_disk *disk)
 	put(b, disk->term);
 	put(b, (uint64_t)(disk->vote | disk->installing << 4 | disk->removed << 5));
 	put(b, disk->floor);
+	put(b, disk->bar_term);
+	put(b, disk->bar_index);
 	put(b, disk->size);
 	put_all(b, &disk->log[1], disk->size * sizeof(disk->log[0]));
 }
@@ -207,6 +209,8 @@ static void put_node(struct bytes *b, const struct ex_world *world, uint32_t at)
 	put(b, raft->vote | raft->leader << 4);
 	put(b, (uint64_t)(raft->role | raft->installing << 2 | raft->removed << 3));
 	put(b, raft->install_source);
+	put(b, raft->bar_term);
+	put(b, raft->bar_index);
 	put(b, raft->granted);
 	put(b, raft->floor);
 	put(b, raft->last);
@@ -276,24 +280,6 @@ static void print_log(const struct ex_entry *log, uint32_t size, uint64_t commit
 	}
 }
 
-void ex_print_world(const struct ex_world *world)
-{
-	static const char *roles[] = {"follows", "asks", "stands", "LEADS"};
-	for (uint32_t i = 0; i < world->scenario->nodes; i++) {
-		const struct ex_node *node = &world->node[i];
-		const struct sh_raft *raft = &node->raft;
-		printf("        %u %-7s term %" PRIu64 " vote %" PRIu64 " leader %" PRIu64 " log%s",
-			i + 1, raft->removed ? "removed" : roles[raft->role], raft->term,
-			raft->vote, raft->leader, raft->commit == 0 ? " |" : "");
-		print_log(node->log, node->size, raft->commit);
-		if (node->write_count > 0) {
-			printf("   disk: term %u vote %u log", node->disk.term, node->disk.vote);
-			print_log(node->disk.log, node->disk.size, 0);
-		}
-		printf("\n");
-	}
-}
-
 static void print_message(const struct ex_message *m)
 {
 	static const char *types[] = {"?", "APPEND", "APPEND_RESULT", "VOTE", "VOTE_RESULT",
@@ -325,6 +311,24 @@ static void print_message(const struct ex_message *m)
 		break;
 	default:
 		break;
+	}
+}
+
+void ex_print_world(const struct ex_world *world)
+{
+	static const char *roles[] = {"follows", "asks", "stands", "LEADS"};
+	for (uint32_t i = 0; i < world->scenario->nodes; i++) {
+		const struct ex_node *node = &world->node[i];
+		const struct sh_raft *raft = &node->raft;
+		printf("        %u %-7s term %" PRIu64 " vote %" PRIu64 " leader %" PRIu64 " log%s",
+			i + 1, raft->removed ? "removed" : roles[raft->role], raft->term,
+			raft->vote, raft->leader, raft->commit == 0 ? " |" : "");
+		print_log(node->log, node->size, raft->commit);
+		if (node->write_count > 0) {
+			printf("   disk: term %u vote %u log", node->disk.term, node->disk.vote);
+			print_log(node->disk.log, node->disk.size, 0);
+		}
+		printf("\n");
 	}
 }
 

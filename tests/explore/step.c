@@ -273,7 +273,7 @@ static void act_step(struct ex_world *world, struct ex_step step)
 		read_begin(world, step.node);
 		break;
 	case EX_COMPACT:
-		sh_raft_compact(&node->raft, node->raft.applied);
+		sh_raft_compact(&node->raft, node->raft.last);
 		node->disk.floor = (uint8_t)node->raft.floor;
 		break;
 	case EX_FETCHED:

@@ -307,7 +307,9 @@ static void act_one(struct ex_world *world, uint32_t at, const struct sh_out *ou
 		act_append(world, at, out, cause);
 		break;
 	case SH_OUT_INSTALL:
-		new_write(world, node, EX_WRITE_INSTALLING);
+		write = new_write(world, node, EX_WRITE_INSTALLING);
+		write->term = (uint8_t)node->raft.bar_term;
+		write->from = (uint8_t)node->raft.bar_index;
 		node->size = 0;
 		memset(node->log, 0, sizeof(node->log));
 		break;
@@ -387,6 +389,8 @@ void ex_disk(struct ex_world *world, uint32_t at)
 		disk->vote = write.vote;
 	} else if (write.kind == EX_WRITE_INSTALLING) {
 		disk->installing = true;
+		disk->bar_term = write.term;
+		disk->bar_index = write.from;
 		disk->size = disk->floor = 0;
 		memset(disk->log, 0, sizeof(disk->log));
 	} else {
@@ -455,7 +459,9 @@ static rt_err restore(struct ex_world *world, uint32_t at)
 		.floor = disk->floor,
 		.floor_term = disk->log[disk->floor].term,
 		.set_index = index,
-		.commit = disk->floor};
+		.commit = disk->floor,
+		.bar_index = disk->bar_index,
+		.bar_term = disk->bar_term};
 	if (last > 0) {
 		from.members = sets[last - 1];
 	} else if (!disk->installing && sh_members_find(&sets[0], at + 1) >= 0) {

@@ -42,14 +42,14 @@ enum ex_write_kind {
 	EX_WRITE_INSTALLING
 };
 struct ex_write {
-	uint8_t kind, term, vote, from, count;
+	uint8_t kind, term, vote, from, count; /* INSTALLING: term and from are the bar */
 	bool truncate;
 	uint16_t generation;
 	struct ex_entry entry[EX_BATCH];
 };
 
 struct ex_disk {
-	uint8_t term, vote, floor, size;
+	uint8_t term, vote, floor, size, bar_term, bar_index;
 	bool installing; /* from the mark of an install to its end, restarts or not */
 	bool removed;
 	struct ex_entry log[EX_LOG + 1]; /* from 1 */
