@@ -26,6 +26,9 @@ struct sh_reads;
 
 struct sh_replica {
 	struct sh_raft raft;
+	/* The set of index 0, which is in no entry: whoever begins anew at the first one knows it
+	 * from here. None once an entry below the floor took its place. */
+	struct sh_members first;
 	struct sh_out_queue *queue, own;
 	const struct sh_replica_port *port;
 	void *arg;
@@ -80,7 +83,7 @@ static inline uint64_t sh_host_election_ms(const struct sh_replica *replica)
 }
 
 /* ---- restore.c ---- */
-/* A core that knows settings, term, vote and bar of an old one and nothing else. */
+/* A core that knows settings, term, vote and bar of an old one, the first set and nothing else. */
 RT_NODISCARD rt_err sh_host_blank(struct sh_replica *replica, const struct sh_raft *old);
 /* Frees what is there on demand. */
 void sh_host_forget(struct sh_replica *replica);

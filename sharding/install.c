@@ -86,7 +86,7 @@ rt_err sh_install_begin(struct sh_replica *replica, uint64_t source)
 	replica->install = in;
 	replica->store_count = 0;
 	sh_cache_clear(&replica->cache);
-	struct sh_mark mark = {.state = SH_MARK_INSTALLING};
+	struct sh_mark mark = {.state = SH_MARK_INSTALLING, .base.members = replica->first};
 	rt_err err = sh_host_write_mark(replica, &mark);
 	in->written = replica->written;
 	return err;
@@ -100,6 +100,9 @@ static rt_err finish(struct sh_replica *replica)
 	rt_err err = sh_raft_installed(&replica->raft, end, in->end_term, &in->set);
 	if (err != RT_OK) {
 		return sh_host_end(replica); /* The row says what the core does not know. */
+	}
+	if (in->set.index == 0) {
+		replica->first = in->set.members;
 	}
 	free(in);
 	replica->install = NULL;

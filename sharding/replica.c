@@ -647,6 +647,7 @@ rt_err sh_replica_renew(struct sh_replica *replica, uint64_t now_ms)
 	}
 	struct sh_raft old = replica->raft;
 	sh_raft_done(&replica->raft);
+	replica->first = (struct sh_members){0}; /* What added and removed it are entries. */
 	err = sh_host_blank(replica, &old);
 	if (err == RT_OK) {
 		err = sh_host_wipe(replica);

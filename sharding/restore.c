@@ -201,6 +201,7 @@ rt_err sh_host_blank(struct sh_replica *replica, const struct sh_raft *old)
 	struct sh_raft_settings settings = old->settings;
 	struct sh_raft_restore restore = {.term = old->term,
 		.vote = old->vote,
+		.members = replica->first,
 		.bar_index = old->bar_index,
 		.bar_term = old->bar_term};
 	return sh_raft_init(&replica->raft, &settings, &restore, replica->queue);
@@ -246,6 +247,9 @@ static rt_err restore(
 		return err;
 	}
 	replica->unmarked = !found;
+	if (mark.base.index == 0) {
+		replica->first = mark.base.members;
+	}
 	replica->removed = mark.state == SH_MARK_REMOVED;
 	replica->wipe = mark.state == SH_MARK_INSTALLING;
 	struct sh_raft kept = {.settings = replica->raft.settings,
@@ -288,7 +292,7 @@ rt_err sh_replica_open(
 rt_err sh_host_wipe(struct sh_replica *replica)
 {
 	struct sh_write wipe = {.kind = SH_WRITE_WIPE, .index = 1};
-	struct sh_mark mark = {.state = SH_MARK_NORMAL};
+	struct sh_mark mark = {.state = SH_MARK_NORMAL, .base.members = replica->first};
 	rt_err err = sh_host_write(replica, &wipe);
 	replica->marked = 0;
 	replica->unmarked = false;

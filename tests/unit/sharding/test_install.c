@@ -209,6 +209,30 @@ static void a_crash_in_the_middle_starts_over(void **state)
 	}
 }
 
+/* They are in no entry: a leader that still has the first one sends all entries and no members. */
+static void a_cut_off_install_keeps_the_first_members(void **state)
+{
+	struct hostbed *bed = hostbed_new(2, "1 2");
+	struct sh_members first = hostbed_members("1 2");
+	struct sh_raft_message install = {
+		.type = SH_MSG_INSTALL, .term = 7, .index = LAST, .log_term = 1, .round = 1};
+	(void)state;
+	hostbed_open(bed);
+	hostbed_start(bed);
+	assert_err(hostbed_give(bed, 1, install, NULL), RT_OK);
+	hostbed_sync(bed);
+	bed->options.first = (struct sh_members){0}; /* of a new shard only */
+	for (int i = 0; i < 3; i++) {
+		hostbed_crash(bed);
+		hostbed_open(bed);
+		assert_int_equal(raft_of(bed)->last, 0);
+		assert_true(sh_members_equal(&sh_raft_members(raft_of(bed))->members, &first));
+		hostbed_start(bed);
+		hostbed_sync(bed);
+	}
+	hostbed_free(bed);
+}
+
 static void lost_questions_and_answers_are_repeated(void **state)
 {
 	struct pair pair;
@@ -737,6 +761,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(nothing_is_asked_for_before_the_row_is_durable),
 		cmocka_unit_test(each_step_waits_for_its_own_write),
 		cmocka_unit_test(a_crash_in_the_middle_starts_over),
+		cmocka_unit_test(a_cut_off_install_keeps_the_first_members),
 		cmocka_unit_test(lost_questions_and_answers_are_repeated),
 		cmocka_unit_test(late_and_doubled_chunks_do_no_harm),
 		cmocka_unit_test(a_chunk_that_was_not_asked_for_is_no_answer),
