@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Breaks one rule of consensus at a time and shows which tests notice.
 
-    tests/mutants/mutants.py [--few] [--only NAME,NAME] [--without LANE] [--seeds N] [--keep]
+    tests/mutants/mutants.py [--few] [--all] [--only NAME,NAME] [--without LANE] [--seeds N] [--keep]
 
 list.toml says what to break: a text that must occur exactly once in its file (else the list has
 rotted, which is an error) and what to put there. Each mutant is compiled into the programs of the
@@ -171,21 +171,23 @@ def break_sources(mutant, directory):
 
 
 def try_mutant(mutant, all_lanes, args):
-    """(lane, failures, seconds); lane None: it survives."""
+    """(names of the lanes that kill it, failures in the first, seconds)."""
     directory = os.path.join(OUT, mutant["name"])
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory)
     began = time.monotonic()
     objects = break_sources(mutant, directory)
+    killers, first = [], []
     for lane in all_lanes:
         failures = lane.kill(objects, directory, args.jobs) if lane.sees(objects) else []
         if failures:
-            break
-    else:
-        lane = None
+            killers.append(lane.name)
+            first = first or failures
+            if not args.all:
+                break
     if not args.keep:
         shutil.rmtree(directory, ignore_errors=True)
-    return lane.name if lane else None, failures, time.monotonic() - began
+    return killers, first, time.monotonic() - began
 
 
 def control(all_lanes, args):
@@ -204,7 +206,7 @@ def control(all_lanes, args):
     return not bad
 
 
-def report(mutant, lane, failures, seconds):
+def report(mutant, killers, failures, seconds):
     """One line of the table; True when it is as it should be."""
     names = [test for test, _ in failures]
     wanted = mutant.get("by")
@@ -212,18 +214,19 @@ def report(mutant, lane, failures, seconds):
     others = sorted(set(names) - {wanted})
     shown = ([wanted] if wanted in names else []) + others
     more = "" if len(shown) <= 1 else " (and %d more)" % (len(shown) - 1)
-    print("%-34s %-4s %-9s %5.1f  %s%s" % (
-        mutant["name"], mutant["rule"], lane or "SURVIVES", seconds,
+    print("%-40s %-4s %-9s %5.1f  %s%s" % (
+        mutant["name"], mutant["rule"], "+".join(killers) or "SURVIVES", seconds,
         shown[0] if shown else "-", more), flush=True)
     if missed:
         print("    NOT SEEN by %s" % wanted)
-    return lane is not None and not missed
+    return bool(killers) and not missed
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--few", action="store_true", help="one mutant per rule, for every merge")
     parser.add_argument("--only", default="", metavar="NAME,NAME")
+    parser.add_argument("--all", action="store_true", help="all lanes, not only up to the first that kills")
     parser.add_argument("--without", default="", metavar="LANE,LANE")
     parser.add_argument("--seeds", type=int, default=100, metavar="N", help="of the simulation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, metavar="N")
@@ -239,17 +242,17 @@ def main():
     began = time.monotonic()
     if not control(all_lanes, args):
         return 1
-    print("\n%-34s %-4s %-9s %5s  %s" % ("mutant", "rule", "killed by", "s", "test"))
+    print("\n%-40s %-4s %-9s %5s  %s" % ("mutant", "rule", "killed by", "s", "test"))
     killed, good, rotten = 0, True, 0
     for mutant in mutants:
         try:
-            lane, failures, seconds = try_mutant(mutant, all_lanes, args)
+            killers, failures, seconds = try_mutant(mutant, all_lanes, args)
         except Rotten as why:
             print("ROTTEN: %s" % why)
             rotten += 1
             continue
-        killed += lane is not None
-        good = report(mutant, lane, failures, seconds) and good
+        killed += bool(killers)
+        good = report(mutant, killers, failures, seconds) and good
     print("%.0f s" % (time.monotonic() - began))
     print("%d mutants, %d killed" % (len(mutants), killed))
     return 0 if good and not rotten else 1

@@ -110,6 +110,8 @@ static void disk_apply(struct bed_disk *disk, struct bed_write *write)
 		return;
 	case BED_INSTALLING:
 		disk->installing = true;
+		disk->bar_index = write->from;
+		disk->bar_term = write->term;
 		return;
 	case BED_INSTALLED:
 		disk->installing = false;
@@ -335,7 +337,9 @@ static void on_hard(struct bed_node *node, const struct sh_out *out)
 
 static void on_install(struct bed_node *node, const struct sh_out *out)
 {
-	bed_disk_write(node, BED_INSTALLING);
+	struct bed_write *write = bed_disk_write(node, BED_INSTALLING);
+	write->from = node->raft.bar_index;
+	write->term = node->raft.bar_term;
 	node->fetch_from = out->install.source;
 	node->fetch_due = node->bed->now + 4 * node->bed->net_ms;
 	node->log.last = node->committed = 0;
@@ -490,7 +494,9 @@ static void start(struct bed_node *node)
 		.floor_term = disk->floor_term,
 		.set_index = disk->set.index,
 		.members = disk->set.members,
-		.commit = disk->floor};
+		.commit = disk->floor,
+		.bar_index = disk->bar_index,
+		.bar_term = disk->bar_term};
 	log_copy(&node->log, &disk->log, disk->log.last);
 	node->base = disk->base;
 	node->sets = true;

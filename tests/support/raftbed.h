@@ -51,8 +51,9 @@ enum bed_write_kind {
 struct bed_write {
 	enum bed_write_kind kind;
 	uint64_t number, due;
-	uint64_t term, vote;       /* HARD; FLOOR, INSTALLED: term at the floor */
-	uint64_t from, generation; /* APPEND; FLOOR, INSTALLED: from is the floor */
+	uint64_t term, vote; /* HARD; FLOOR, INSTALLED: term at the floor; INSTALLING: of the bar */
+	uint64_t from,
+		generation; /* APPEND; FLOOR, INSTALLED: from is the floor, INSTALLING: the bar */
 	bool truncate;
 	struct bed_log log;     /* APPEND: the entries from `from` on; INSTALLED: all */
 	struct sh_raft_set set; /* FLOOR, INSTALLED: in force there */
@@ -64,6 +65,7 @@ struct bed_disk { /* what a crash leaves */
 	struct sh_members base; /* before index 1 */
 	struct bed_log log;
 	bool installing;
+	uint64_t bar_index, bar_term; /* of a log that is not here any more */
 };
 
 struct bed_message {

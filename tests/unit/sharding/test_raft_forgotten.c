@@ -245,8 +245,11 @@ static void a_leader_knows_nothing_of_members_from_its_earlier_terms(void **stat
 	close_one(&one);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1) {
+		cmocka_set_test_filter(argv[1]);
+	}
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_node_that_forgot_its_log_votes_as_if_it_had_it),
 		cmocka_unit_test(a_log_that_an_install_replaces_still_counts_in_votes),
