@@ -44,7 +44,8 @@ size_t ps_chunk_count(const struct ps_chunk *chunk);
 /* Forgets what was added. */
 void ps_chunk_clear(struct ps_chunk *chunk);
 /* Writes the rows, moves the watermarks, empties the chunk. What is of a log that was wiped since
- * is left out. A failure fails the store. */
+ * is left out. A failure fails the store, but for RT_E_NOSPACE with ps_db_writable still RT_OK: the
+ * chunk is as it was, to be written later. */
 RT_NODISCARD rt_err ps_chunk_write(struct ps_chunk *chunk, struct rt_errinfo *info);
 
 #endif

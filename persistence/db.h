@@ -83,6 +83,7 @@ struct ps_store {
 	/* Any thread. */
 	_Atomic bool failed;
 	_Atomic bool space_low;
+	_Atomic bool index_waits; /* for room on the disk: the writer does not wait for it */
 	_Atomic uint64_t free_space;
 	_Atomic uint64_t syncs, appended_records, appended_bytes;
 	_Atomic uint64_t staged, indexed, chunks; /* records handed to and done by the indexer */

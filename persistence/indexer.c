@@ -7,11 +7,13 @@
 
 #include "persistence/chunk.h"
 #include "runtime/base/assert.h"
+#include "runtime/base/log.h"
 
 #define BLOCK_BYTES      65536u
 #define BLOCKS_KEPT      128u
 #define TICK_MS          250u
 #define HOUSEKEEPING_MS  1000u
+#define RETRY_MS         500u    /* on a full disk */
 #define FLUSH_RECORDS    524288u /* index rows of so many records may be lost in a crash */
 #define SNAPSHOTS_QUEUED 4096u
 #define SNAPSHOT_BYTES   (64u * 1024u * 1024u)
@@ -69,6 +71,8 @@ struct ps_indexer {
 	uint64_t since_ms;  /* of the first pending one */
 	uint64_t unsaved;   /* records indexed since the last flush of the family */
 	uint64_t kept_ms;   /* last housekeeping */
+	uint64_t full_ms;   /* when the disk had no room for the chunk; 0: it has */
+	struct ps_barrier *waiting;
 };
 
 static uint64_t now_ms(void)
@@ -233,14 +237,42 @@ static void fail(struct ps_indexer *indexer, const struct rt_errinfo *info)
 	(void)ps_db_fail(indexer->store, message, NULL, "index");
 }
 
-static void write_chunk(struct ps_indexer *indexer)
+/* A full disk is no end: commands are refused then, nothing is lost, and it may have room again.
+ * The chunk is tried now and then; meanwhile the entities keep what it holds. */
+static bool no_room(struct ps_indexer *indexer, const struct rt_errinfo *info)
+{
+	if (indexer->full_ms == 0) {
+		rt_log(RT_LOG_WARN, "store", "the index waits for room on the disk: %s",
+			info->text);
+	}
+	indexer->full_ms = now_ms();
+	uv_mutex_lock(&indexer->store->lock);
+	atomic_store(&indexer->store->index_waits, true);
+	uv_cond_broadcast(&indexer->store->room);
+	uv_mutex_unlock(&indexer->store->lock);
+	return false;
+}
+
+/* False: not now. */
+static bool write_chunk(struct ps_indexer *indexer)
 {
 	struct ps_store *store = indexer->store;
 	struct rt_errinfo info = {0};
-	if (ps_db_writable(store, NULL) == RT_OK &&
-		ps_chunk_write(indexer->chunk, &info) != RT_OK) {
-		fail(indexer, &info);
+	if (indexer->full_ms != 0 && now_ms() - indexer->full_ms < RETRY_MS) {
+		return false;
 	}
+	rt_err err = ps_db_writable(store, NULL);
+	if (err == RT_OK) {
+		err = ps_chunk_write(indexer->chunk, &info);
+		if (err == RT_E_NOSPACE && ps_db_writable(store, NULL) == RT_OK) {
+			return no_room(indexer, &info);
+		}
+		if (err != RT_OK) {
+			fail(indexer, &info);
+		}
+	}
+	indexer->full_ms = 0;
+	atomic_store(&store->index_waits, false);
 	/* After a failure the rows are made again from the log at the next open. */
 	ps_chunk_clear(indexer->chunk);
 	release_blocks(indexer);
@@ -251,6 +283,7 @@ static void write_chunk(struct ps_indexer *indexer)
 	uv_cond_broadcast(&store->room);
 	uv_mutex_unlock(&store->lock);
 	indexer->pending = 0;
+	return true;
 }
 
 /* Takes what one stage published, at most until the chunk is full. */
@@ -341,14 +374,15 @@ static void keep_house(struct ps_indexer *indexer)
 			fail(indexer, &info);
 		}
 	}
-	if (indexer->unsaved >= FLUSH_RECORDS && ps_db_writable(store, NULL) == RT_OK) {
+	if (indexer->unsaved >= FLUSH_RECORDS && !ps_store_space_low(store) &&
+		ps_db_writable(store, NULL) == RT_OK) {
 		indexer->unsaved = 0;
 		start_flush(store);
 	}
 }
 
-/* What was staged before them was published before them, so the next look sees it. */
-static bool wait_for_work(struct ps_indexer *indexer, struct ps_barrier **out_barriers)
+/* What was staged before a barrier was published before it, so the next look sees it. */
+static bool wait_for_work(struct ps_indexer *indexer)
 {
 	uv_mutex_lock(&indexer->lock);
 	if (!indexer->woken && !indexer->stopping) {
@@ -356,19 +390,42 @@ static bool wait_for_work(struct ps_indexer *indexer, struct ps_barrier **out_ba
 	}
 	indexer->woken = false;
 	bool stopping = indexer->stopping;
-	*out_barriers = stopping ? NULL : indexer->barriers;
-	indexer->barriers = NULL;
+	while (indexer->barriers != NULL) {
+		struct ps_barrier *barrier = indexer->barriers;
+		indexer->barriers = barrier->next;
+		barrier->next = indexer->waiting;
+		indexer->waiting = barrier;
+	}
 	uv_mutex_unlock(&indexer->lock);
 	return !stopping;
 }
 
-static void release_barriers(struct ps_barrier *barrier)
+static void release_barriers(struct ps_indexer *indexer)
 {
-	while (barrier != NULL) {
-		struct ps_barrier *next = barrier->next; /* posted, it is the worker's */
+	while (indexer->waiting != NULL) {
+		struct ps_barrier *barrier = indexer->waiting;
+		indexer->waiting = barrier->next; /* posted, it is the worker's */
 		barrier->post.next = NULL;
 		rt_worker_post_always(barrier->worker, &barrier->post);
-		barrier = next;
+	}
+}
+
+/* Takes what was published and writes what is ripe. False: the disk is full. */
+static bool write_ripe(struct ps_indexer *indexer, bool now)
+{
+	for (;;) {
+		for (uint32_t i = 0; i < indexer->stage_count; i++) {
+			drain_stage(indexer, &indexer->stages[i]);
+		}
+		bool full = indexer->pending >= PS_CHUNK_RECORDS;
+		bool old = now_ms() - indexer->since_ms >= PS_CHUNK_MS;
+		bool ripe = indexer->pending > 0 && (full || old || now);
+		if (ripe && !write_chunk(indexer)) {
+			return false;
+		}
+		if (!full) {
+			return true;
+		}
 	}
 }
 
@@ -380,20 +437,11 @@ static void run(void *arg)
 	rocksdb_set_perf_level(rocksdb_disable);
 	bool go = true;
 	while (go) {
-		struct ps_barrier *barriers = NULL;
-		go = wait_for_work(indexer, &barriers);
-		bool full = true;
-		while (full) {
-			for (uint32_t i = 0; i < indexer->stage_count; i++) {
-				drain_stage(indexer, &indexer->stages[i]);
-			}
-			full = indexer->pending >= PS_CHUNK_RECORDS;
-			bool old = now_ms() - indexer->since_ms >= PS_CHUNK_MS;
-			if (indexer->pending > 0 && (full || old || !go || barriers != NULL)) {
-				write_chunk(indexer);
-			}
+		go = wait_for_work(indexer);
+		bool now = !go || indexer->waiting != NULL;
+		if (write_ripe(indexer, now) && go) {
+			release_barriers(indexer);
 		}
-		release_barriers(barriers);
 		write_snapshots(indexer);
 		keep_house(indexer);
 	}
@@ -403,7 +451,11 @@ static void indexer_free(struct ps_indexer *indexer)
 {
 	release_blocks(indexer);
 	for (uint32_t i = 0; i < indexer->stage_count; i++) {
-		free(indexer->stages[i].head);
+		for (struct block *block = indexer->stages[i].head; block != NULL;) {
+			struct block *next = atomic_load(&block->next);
+			free(block);
+			block = next;
+		}
 	}
 	while (indexer->spare != NULL) {
 		struct block *block = indexer->spare;

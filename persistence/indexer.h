@@ -8,6 +8,8 @@
  *          watermark behind them in the same family, so it never promises more than is there.
  * Limits:  a chunk is cut at PS_CHUNK_RECORDS or after PS_CHUNK_MS; at most PS_BACKLOG_RECORDS
  *          wait, then the writer waits (ps_indexer_backlog).
+ * Failure: a disk without room is tried again until it has some; a stop gives up, and the next open
+ *          makes the rows. Anything else fails the store.
  */
 #ifndef PERSISTENCE_INDEXER_H
 #define PERSISTENCE_INDEXER_H

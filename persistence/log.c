@@ -259,6 +259,9 @@ rt_err ps_log_finish_wipe(struct ps_store *store, uint32_t shard, uint64_t first
 	if (err == RT_OK) {
 		err = drop_rows(store, shard, last + 1, UINT64_MAX, info);
 	}
+	if (err == RT_E_NOSPACE) {
+		return fail(store, err, info); /* in the middle there is no going on */
+	}
 	if (err != RT_OK) {
 		return err;
 	}

@@ -37,6 +37,16 @@ void ps_table_delete_range(struct ps_table *table, struct rt_bytes low, struct r
 	}
 }
 
+/* Nothing of it is in the database yet. A disk that is full now may have room later. */
+static rt_err fail_file(struct ps_table *table, struct rt_errinfo *info)
+{
+	(void)remove(table->path);
+	if (strstr(table->message, "No space left") != NULL) {
+		return ps_db_error(table->message, info, "write table");
+	}
+	return ps_db_fail(table->store, table->message, info, "write table");
+}
+
 rt_err ps_table_ingest(struct ps_table *table, struct rt_errinfo *info)
 {
 	struct ps_store *store = table->store;
@@ -48,14 +58,14 @@ rt_err ps_table_ingest(struct ps_table *table, struct rt_errinfo *info)
 	}
 	rocksdb_sstfilewriter_destroy(table->writer);
 	rocksdb_envoptions_destroy(table->env);
-	if (table->message == NULL) {
-		rocksdb_ingestexternalfileoptions_t *options =
-			rocksdb_ingestexternalfileoptions_create();
-		rocksdb_ingestexternalfileoptions_set_move_files(options, 1);
-		const char *files[1] = {table->path};
-		rocksdb_ingest_external_file_cf(store->db, store->family[table->family], files, 1,
-			options, &table->message);
-		rocksdb_ingestexternalfileoptions_destroy(options);
+	if (table->message != NULL) {
+		return fail_file(table, info);
 	}
+	rocksdb_ingestexternalfileoptions_t *options = rocksdb_ingestexternalfileoptions_create();
+	rocksdb_ingestexternalfileoptions_set_move_files(options, 1);
+	const char *files[1] = {table->path};
+	rocksdb_ingest_external_file_cf(
+		store->db, store->family[table->family], files, 1, options, &table->message);
+	rocksdb_ingestexternalfileoptions_destroy(options);
 	return table->message == NULL ? RT_OK : ps_db_fail(store, table->message, info, "ingest");
 }

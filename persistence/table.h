@@ -3,7 +3,8 @@
  *
  * Order:      rows ascend by key.
  * Durability: after ingest the rows survive a power cut.
- * Failure:    a bad call is remembered and answered by ingest, which also fails the store.
+ * Failure:    a bad call is remembered and answered by ingest, which also fails the store. But
+ *             RT_E_NOSPACE while the file was being written changed nothing and may be tried again.
  */
 #ifndef PERSISTENCE_TABLE_H
 #define PERSISTENCE_TABLE_H

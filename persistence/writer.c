@@ -385,7 +385,9 @@ static void wait_for_indexer(struct ps_store *store)
 		return;
 	}
 	uv_mutex_lock(&store->lock);
-	while (ps_store_backlog(store) > PS_BACKLOG_RECORDS && !atomic_load(&store->failed)) {
+	/* On a full disk that could take for ever; commands are refused there already. */
+	while (ps_store_backlog(store) > PS_BACKLOG_RECORDS && !atomic_load(&store->failed) &&
+		!atomic_load(&store->index_waits)) {
 		uv_cond_wait(&store->room, &store->lock);
 	}
 	uv_mutex_unlock(&store->lock);

@@ -25,6 +25,22 @@ void rocksdb_write(rocksdb_t *db, const rocksdb_writeoptions_t *options,
 	real(db, options, batch, message);
 }
 
+static _Atomic int tables_without_room;
+
+void rocksdb_sstfilewriter_finish(rocksdb_sstfilewriter_t *writer, char **message)
+{
+	static void (*real)(rocksdb_sstfilewriter_t *, char **);
+	if (real == NULL) {
+		*(void **)&real = dlsym(RTLD_NEXT, "rocksdb_sstfilewriter_finish");
+	}
+	if (atomic_load(&tables_without_room) > 0) {
+		atomic_fetch_sub(&tables_without_room, 1);
+		*message = strdup("IO error: No space left on device");
+		return;
+	}
+	real(writer, message);
+}
+
 static void open_with_tail(struct world *world)
 {
 	struct ps_store_options options = {.dir = world->dir, .leave_tail = true};
@@ -147,6 +163,26 @@ static void what_is_committed_gets_its_rows(void **state)
 	world_open(world);
 	assert_int_equal(ps_store_last_offset(world->store, 0), 0);
 	assert_int_equal(ps_store_index_watermark(world->store, 1), 2990);
+}
+
+static void it_waits_while_the_disk_is_full(void **state)
+{
+	struct node *node = *state;
+	struct world *world = node->world;
+	uint64_t offset;
+	world_open(world);
+	world_fill(world, 100);
+	world_crash(world);
+	open_with_tail(world);
+	start(node);
+	atomic_store(&tables_without_room, 1);
+	catch_up(node, 1, 80, RT_OK);
+	assert_int_equal(atomic_load(&tables_without_room), 0);
+	catch_up(node, 1, 100, RT_OK);
+	assert_err(ps_store_dedupe(world->store, 1, rt_bytes_str("s1-o17"), &offset, NULL), RT_OK);
+	stop(node);
+	assert_err(ps_db_writable(world->store, NULL), RT_OK);
+	assert_verified(world);
 }
 
 static void a_wipe_ends_it(void **state)
@@ -306,6 +342,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_committed_gets_its_rows),
+		TEST(it_waits_while_the_disk_is_full),
 		TEST(a_wipe_ends_it),
 		TEST(rows_of_a_half_written_chunk_do_no_harm),
 	};

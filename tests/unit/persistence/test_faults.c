@@ -210,10 +210,8 @@ static void a_close_that_cannot_write_the_manifest(void **state)
 	close_under(*state, "MANIFEST", EIO);
 }
 
-/* The index fails in the background: that fails the store, and nothing is lost by it. */
-static void a_chunk_that_cannot_be_written(void **state)
+static void index_fails(struct world *world, int code)
 {
-	struct world *world = *state;
 	struct ps_indexer *indexer = NULL;
 	assert_err(ps_indexer_start(world->store, 1, &indexer, NULL), RT_OK);
 	struct ps_stage *stage = ps_indexer_stage(indexer, 0);
@@ -226,15 +224,34 @@ static void a_chunk_that_cannot_be_written(void **state)
 		free((void *)(uintptr_t)bytes.data);
 	}
 	ps_stage_flush(stage);
-	arm(".sst", ENOSPC, true, true);
+	arm(".sst", code, true, true);
 	ps_indexer_stop(indexer);
 	assert_true(atomic_load(&fault_hits) > 0);
 	disarm();
 	assert_int_equal(ps_store_index_watermark(world->store, 0), 0);
+}
+
+/* The index fails in the background: that fails the store, and nothing is lost by it. */
+static void a_chunk_that_cannot_be_written(void **state)
+{
+	struct world *world = *state;
+	uint64_t offset;
+	index_fails(world, EIO);
 	assert_err(world_append(world, 0, 1), RT_E_CLOSED);
 	everything_acknowledged_is_there(world);
-	uint64_t offset;
 	assert_err(ps_store_dedupe(world->store, 0, rt_bytes_str("s0-o17"), &offset, NULL), RT_OK);
+}
+
+/* But not a full disk: a stop gives up, the store goes on. */
+static void a_chunk_without_room(void **state)
+{
+	struct world *world = *state;
+	uint64_t offset;
+	index_fails(world, ENOSPC);
+	assert_err(world_append(world, 0, 1), RT_OK);
+	assert_err(ps_store_sync(world->store, NULL), RT_OK);
+	everything_acknowledged_is_there(world);
+	assert_err(ps_store_dedupe(world->store, 0, rt_bytes_str("s0-o51"), &offset, NULL), RT_OK);
 }
 
 static void a_mark_that_cannot_be_lowered_keeps_the_tail(void **state)
@@ -370,6 +387,7 @@ int main(void)
 		TEST(a_close_on_a_full_disk),
 		TEST(a_close_that_cannot_write_the_manifest),
 		TEST(a_chunk_that_cannot_be_written),
+		TEST(a_chunk_without_room),
 		TEST(a_mark_that_cannot_be_lowered_keeps_the_tail),
 		TEST(a_wipe_that_is_cut_off_is_ended_by_an_open),
 		TEST(an_open_that_cannot_write),
