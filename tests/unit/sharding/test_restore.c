@@ -114,6 +114,7 @@ static struct hostbed *long_story(uint32_t mark_every, uint32_t runs_max)
 	hostbed_open(bed);
 	for (uint64_t term = 1; term <= 30; term++) {
 		hostbed_start(bed);
+		hostbed_wait(bed, 3000); /* its being alone may not be committed */
 		hostbed_sync(bed);
 		assert_true(bed->leads);
 		assert_int_equal(bed->lead_term, term);
