@@ -259,6 +259,32 @@ def stage_integration(driver):
     return count
 
 
+SIM_SEEDS = 2000
+
+
+def stage_sim(driver):
+    """Whole groups of replicas in one thread: seeds that failed once, new ones, and some twice."""
+    binary = "build/release/tests/sim/sim"
+    driver.make("V=release", binary, log="build-sim")
+    if not os.path.exists(os.path.join(ROOT, binary)):
+        driver.result.add("sim", False, driver.stage)
+        return 0
+    jobs = "-j%d" % driver.args.jobs
+    twice = [execute([binary, "-s", "1", "-n", "20", "-d"], "sim-digest-%d" % i, 120) for i in (1, 2)]
+    same = twice[0].code == 0 and len(twice[0].text()) > 0 and twice[0].text() == twice[1].text()
+    runs = {"sim: seeds that failed once": execute([binary, jobs, "-f", "tests/sim/seeds.txt"], "sim-kept", 120),
+            "sim: %d seeds" % SIM_SEEDS: execute([binary, jobs, "-n", str(SIM_SEEDS)], "sim-new", 600)}
+    driver.result.add("sim: two runs of a seed are one", same, driver.stage)
+    if not same:
+        driver.say("  FAILED sim: two runs of 20 seeds differ: sim-digest-1.log, sim-digest-2.log")
+    for name, run in runs.items():
+        if run.code == 0:
+            driver.result.add(name, True)
+        else:
+            driver.fail(name, run)
+    return sum(run.code == 0 for run in runs.values()) + same
+
+
 def stage_fuzz(driver):
     sources = sorted(glob.glob("tests/fuzz/**/fuzz_*.c", root_dir=ROOT, recursive=True))
     programs = [s[:-2] for s in sources]
@@ -316,6 +342,7 @@ STAGES = {
     "tsan": (stage_tsan, "threaded parts, thread sanitizer"),
     "spin": (stage_spin, "models of membership change and hand-off, every state"),
     "explore": (stage_explore, "every order of events in small groups of the real Raft core"),
+    "sim": (stage_sim, "groups of replicas on a simulated network and disk, from seeds"),
     "fuzz": (stage_fuzz, "each fuzzer for some seconds, with sanitizers"),
     "chaos": (stage_chaos, "kill -9, power cut, damaged files: short forms"),
 }

@@ -46,13 +46,13 @@ static void refused(struct sim_replica *r, rt_err err, uint32_t reasons, const c
 }
 
 /* ---- proposals ---- */
-static size_t answer_size(struct sim *sim)
+static size_t answer_size(struct sim *sim, bool huge)
 {
-	if (sim_chance(sim, sim->shape.huge_records)) {
+	if (huge) {
 		return sim_between(sim, 100000, SH_MESSAGE_BYTES + 40000);
 	}
 	if (sim_chance(sim, sim->shape.long_records)) {
-		return sim_between(sim, 1000, 20000);
+		return sim_between(sim, 1000, 8000);
 	}
 	return sim_between(sim, 1, 120);
 }
@@ -82,17 +82,13 @@ bool sim_load_is(const struct sim_record *record)
 	if (ps_record_decode(rt_bytes_of(record->bytes, record->size), &head) != RT_OK) {
 		return false;
 	}
-	uint8_t want = filling(record->id);
-	for (size_t i = 0; i < head.answer.size; i++) {
-		if (head.answer.data[i] != want) {
-			return false;
-		}
-	}
-	return head.answer.size > 0;
+	size_t size = head.answer.size;
+	const uint8_t *at = head.answer.data;
+	return size > 0 && at[0] == filling(record->id) && memcmp(at, at + 1, size - 1) == 0;
 }
 
 /* The owner's part: its records join the batch, the replica numbers them. */
-static void propose(struct sim_replica *r, uint32_t count)
+static void propose(struct sim_replica *r, uint32_t count, bool huge)
 {
 	struct sim *sim = r->sim;
 	struct rt_bytes bytes[BATCH_MAX];
@@ -101,7 +97,7 @@ static void propose(struct sim_replica *r, uint32_t count)
 	for (uint32_t i = 0; i < count; i++) {
 		struct sim_op op = {
 			.kind = SIM_OP_RECORD, .group = r->group, .index = expected + i};
-		op.record = make_record(r->lead_term, ++sim->next_id, answer_size(sim));
+		op.record = make_record(r->lead_term, ++sim->next_id, answer_size(sim, huge));
 		RT_ASSERT(op.record != NULL);
 		bytes[i] = rt_bytes_of(op.record->bytes, op.record->size);
 		sim_disk_add(r, &op);
@@ -122,12 +118,13 @@ static void propose(struct sim_replica *r, uint32_t count)
 void sim_load_propose(struct sim *sim)
 {
 	struct sim_replica *r = any_leader(sim);
-	uint32_t count = 1 + sim_below(sim, 5);
-	if (sim_chance(sim, sim->shape.burst)) {
+	uint32_t count = 1 + sim_below(sim, 4);
+	bool huge = sim_chance(sim, sim->shape.huge_records);
+	if (!huge && sim_chance(sim, sim->shape.burst)) {
 		count = 1 + sim_below(sim, BATCH_MAX);
 	}
 	if (r != NULL && sim_log_last(&r->view) < r->committed + BACKLOG) {
-		propose(r, count);
+		propose(r, count, huge);
 		sim_turn_end(sim, r->node);
 	}
 }

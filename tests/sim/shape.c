@@ -64,8 +64,8 @@ static void any_pace(struct sim *sim, struct sim_shape *shape)
 	shape->every[SIM_EV_STALL] = SIM_S(3);
 	shape->every[SIM_EV_BREAK] = PICK(0, 8000000, 20000000);
 	shape->every[SIM_EV_SWEEP] = SIM_MS(700);
-	shape->burst = 3;
-	shape->long_records = 4;
+	shape->burst = PICK(0, 1, 1, 2);
+	shape->long_records = 2;
 	shape->huge_records = PICK(0, 0, 0, 0, 1);
 	shape->trailing = 20;
 	shape->remove = 30;
@@ -146,7 +146,7 @@ static void installs(struct sim *sim, struct sim_shape *shape)
 	shape->trailing = PICK(1, 4, 20);
 	shape->cache_bytes = PICK(512, 4096);
 	shape->runs_max = PICK(1, 2, 4);
-	shape->long_records = 20;
+	shape->long_records = 10;
 	shape->huge_records = PICK(0, 1);
 	shape->crash_install = 40;
 	shape->remove = 50;

@@ -26,15 +26,34 @@
 #define SIM_ROWS    4u
 
 /* ---- what is counted ---- */
-#define SIM_STATS(X)                                                                            \
-	X(seeds)                                                                                \
-	X(virtual_ms)                                                                           \
-	X(events)                                                                               \
-	X(commits)                                                                              \
-	X(elections) X(leaders) X(crashes) X(adds) X(promotions) X(removals) X(readds)          \
-		X(transfers) X(compactions) X(trims) X(installs) X(reads_lease) X(reads_round)  \
-			X(reads_lost) X(proposals) X(acknowledged) X(write_errors) X(log_reads) \
-				X(messages) X(bytes) X(dropped) X(doubled) X(partitions)
+#define SIM_STATS(X)    \
+	X(seeds)        \
+	X(virtual_ms)   \
+	X(events)       \
+	X(commits)      \
+	X(elections)    \
+	X(leaders)      \
+	X(crashes)      \
+	X(adds)         \
+	X(promotions)   \
+	X(removals)     \
+	X(readds)       \
+	X(transfers)    \
+	X(compactions)  \
+	X(trims)        \
+	X(installs)     \
+	X(reads_lease)  \
+	X(reads_round)  \
+	X(reads_lost)   \
+	X(proposals)    \
+	X(acknowledged) \
+	X(write_errors) \
+	X(log_reads)    \
+	X(messages)     \
+	X(bytes)        \
+	X(dropped)      \
+	X(doubled)      \
+	X(partitions)
 struct sim_stats {
 #define X(name) uint64_t name;
 	SIM_STATS(X)
