@@ -485,8 +485,7 @@ static void start(struct bed_node *node)
 	if (disk->installing) {
 		disk->installing = false;
 		disk->log.last = disk->floor = disk->floor_term = 0;
-		disk->set = (struct sh_raft_set){0};
-		disk->base = (struct sh_members){0};
+		disk->set = (struct sh_raft_set){.members = disk->base};
 	}
 	struct sh_raft_restore restore = {.term = disk->term,
 		.vote = disk->vote,
