@@ -363,11 +363,12 @@ uint64_t sh_replica_next_timeout(const struct sh_replica *replica)
 	return quiet < next ? quiet : next;
 }
 
-/* What the core must know of the records. members: room for those among them, counted first. */
+/* What the core must know of the records. *sets: malloc'd, for those that change the members. */
 static rt_err describe(const struct sh_message *message, struct sh_raft_entry *entries,
-	struct sh_members *members, size_t *out_bytes)
+	struct sh_members **sets, size_t *out_bytes)
 {
 	struct ps_record record;
+	struct sh_members *set = NULL;
 	for (uint32_t i = 0; i < message->head.count; i++) {
 		struct rt_bytes bytes = message->records[i];
 		if (bytes.size == 0 || bytes.size > PS_RECORD_MAX ||
@@ -379,44 +380,31 @@ static rt_err describe(const struct sh_message *message, struct sh_raft_entry *e
 		if (record.kind != PS_KIND_MEMBERS) {
 			continue;
 		}
+		if (*sets == NULL) { /* No more of them than records that are left. */
+			*sets = set = calloc(message->head.count - i, sizeof(*set));
+		}
+		if (set == NULL) {
+			return RT_E_NOMEM;
+		}
 		if (ps_record_decode(bytes, &record) != RT_OK ||
-			sh_members_decode(record.answer, members) != RT_OK ||
-			members->voters == 0) {
+			sh_members_decode(record.answer, set) != RT_OK || set->voters == 0) {
 			return RT_E_PROTO;
 		}
-		entries[i].members = members++;
+		entries[i].members = set++;
 	}
 	return RT_OK;
-}
-
-static uint32_t count_members(const struct sh_message *message)
-{
-	uint32_t count = 0;
-	struct ps_record record;
-	for (uint32_t i = 0; i < message->head.count; i++) {
-		count += ps_record_peek(message->records[i], &record) == RT_OK &&
-			 record.kind == PS_KIND_MEMBERS;
-	}
-	return count;
 }
 
 static rt_err recv_append(struct sh_replica *replica, const struct sh_message *message)
 {
 	struct sh_raft_entry entries[SH_MESSAGE_RECORDS];
+	struct sh_members *sets = NULL;
 	uint32_t count = message->head.count;
 	if (count > SH_MESSAGE_RECORDS) {
 		return RT_E_PROTO;
 	}
-	struct sh_members *members = NULL;
-	uint32_t sets = count_members(message);
-	if (sets > 0) {
-		members = calloc(sets, sizeof(*members));
-		if (members == NULL) {
-			return RT_E_NOMEM;
-		}
-	}
 	size_t bytes = 0;
-	rt_err err = describe(message, entries, members, &bytes);
+	rt_err err = describe(message, entries, &sets, &bytes);
 	if (err == RT_OK && count > 0) {
 		err = sh_cache_reserve(&replica->cache, count, bytes);
 	}
@@ -426,7 +414,7 @@ static rt_err recv_append(struct sh_replica *replica, const struct sh_message *m
 		err = sh_host_pump(replica, err);
 		replica->records = NULL;
 	}
-	free(members);
+	free(sets);
 	return err;
 }
 
