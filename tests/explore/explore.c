@@ -1,7 +1,7 @@
 /*
  * explore.c - goes through all that can happen to a small group of the real core.
  *
- *     explore [--depth N] [--seconds S] [--memory MB] [--only NAME] [--quick] [--list]
+ *     explore [--depth N] [--seconds S] [--memory MB] [--only NAME] [--quick] [--stop] [--list]
  *
  * Each scenario is searched depth first, two steps deeper each time, until its depth or the time is
  * reached, so that a violation is found by a nearly shortest path. What was seen with as many steps
@@ -192,8 +192,8 @@ static struct options {
 	double seconds;
 	uint64_t memory_mb;
 	const char *only;
-	bool quick;
-} options = {0, 0, 128, NULL, false};
+	bool quick, stop;
+} options = {0, 0, 128, NULL, false, false};
 
 /* The scenarios and where they start. */
 static void list(void)
@@ -211,8 +211,8 @@ static bool parse(int argc, char **argv)
 	static const struct option names[] = {{"depth", required_argument, NULL, 'd'},
 		{"seconds", required_argument, NULL, 's'}, {"memory", required_argument, NULL, 'm'},
 		{"only", required_argument, NULL, 'o'}, {"quick", no_argument, NULL, 'q'},
-		{"list", no_argument, NULL, 'l'}, {0}};
-	for (int c; (c = getopt_long(argc, argv, "d:s:m:o:ql", names, NULL)) != -1;) {
+		{"stop", no_argument, NULL, 'x'}, {"list", no_argument, NULL, 'l'}, {0}};
+	for (int c; (c = getopt_long(argc, argv, "d:s:m:o:qxl", names, NULL)) != -1;) {
 		switch (c) {
 		case 'd':
 			options.depth = (uint32_t)strtoul(optarg, NULL, 10);
@@ -229,6 +229,9 @@ static bool parse(int argc, char **argv)
 		case 'q':
 			options.quick = true;
 			break;
+		case 'x':
+			options.stop = true;
+			break;
 		case 'l':
 			list();
 			exit(0);
@@ -243,7 +246,7 @@ int main(int argc, char **argv)
 {
 	if (!parse(argc, argv)) {
 		fprintf(stderr, "explore [--depth N] [--seconds S] [--memory MB] [--only NAME] "
-				"[--quick] [--list]\n");
+				"[--quick] [--stop] [--list]\n");
 		return 2;
 	}
 	uint64_t slots = 1u << 16;
@@ -259,7 +262,7 @@ int main(int argc, char **argv)
 	signal(SIGABRT, on_abort);
 	uint32_t passed = 0;
 	uint32_t failed = 0;
-	for (uint32_t i = 0; i < ex_scenario_count; i++) {
+	for (uint32_t i = 0; i < ex_scenario_count && !(options.stop && failed > 0); i++) {
 		const struct ex_scenario *scenario = &ex_scenarios[i];
 		if (options.only != NULL && strcmp(options.only, scenario->name) != 0) {
 			continue;

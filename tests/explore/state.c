@@ -337,7 +337,7 @@ void ex_print_step(const struct ex_world *before, struct ex_step step)
 	static const char *names[EX_STEP_KINDS] = {"deliver", "deliver late", "deliver and keep",
 		"write is durable", "crash and restart", "timeout", "heartbeat", "silence",
 		"propose", "propose members", "read", "transfer to", "compact",
-		"install is complete"};
+		"install is complete", "begin anew"};
 	printf("  %s ", names[step.kind]);
 	if (step.kind <= EX_REPEAT) {
 		print_message(&before->message[step.arg]);

@@ -123,6 +123,9 @@ uint32_t ex_steps(const struct ex_world *world, struct ex_step steps[EX_STEPS])
 		const struct ex_node *node = &world->node[at];
 		uint8_t crashes = world->scenario->crash_mask;
 		if (node->raft.removed) {
+			if (world->budget[EX_RENEW] > 0) {
+				add(&list, EX_RENEW, at, 0);
+			}
 			continue;
 		}
 		if (node->write_count > 0) {
@@ -278,6 +281,9 @@ static void act_step(struct ex_world *world, struct ex_step step)
 		break;
 	case EX_FETCHED:
 		ex_fetched(world, step.node);
+		break;
+	case EX_RENEW:
+		ex_renew(world, step.node);
 		break;
 	case EX_PROPOSE:
 	case EX_CHANGE:

@@ -497,6 +497,18 @@ void ex_restart(struct ex_world *world, uint32_t at)
 	ex_act(world, at, NULL);
 }
 
+/* Of a removed node only term, vote and bar are left. */
+void ex_renew(struct ex_world *world, uint32_t at)
+{
+	const struct sh_raft *raft = &world->node[at].raft;
+	world->node[at].disk = (struct ex_disk){.term = (uint8_t)raft->term,
+		.vote = (uint8_t)raft->vote,
+		.bar_term = (uint8_t)raft->bar_term,
+		.bar_index = (uint8_t)raft->bar_index,
+		.installing = true};
+	ex_restart(world, at);
+}
+
 static void load_image(struct ex_world *world, uint32_t at)
 {
 	struct ex_disk *disk = &world->node[at].disk;

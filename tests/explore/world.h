@@ -84,6 +84,7 @@ enum ex_step_kind {
 	EX_TRANSFER, /* arg: to whom */
 	EX_COMPACT,
 	EX_FETCHED, /* the shard of the source of an install is here and durable */
+	EX_RENEW,   /* a removed node begins anew */
 	EX_STEP_KINDS
 };
 struct ex_step {
@@ -156,6 +157,7 @@ void ex_act(struct ex_world *world, uint32_t at, const struct ex_message *cause)
 void ex_deliver(struct ex_world *world, const struct ex_message *m);
 void ex_disk(struct ex_world *world, uint32_t at);
 void ex_restart(struct ex_world *world, uint32_t at);
+void ex_renew(struct ex_world *world, uint32_t at);
 void ex_fetched(struct ex_world *world, uint32_t at);
 /* Messages that can do nothing any more. */
 void ex_drop_void(struct ex_world *world);

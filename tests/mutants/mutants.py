@@ -130,7 +130,7 @@ def lanes(args):
         sim.programs = [Program("tests/sim/main.c", "tests/sim/sim")]
         found.append(sim)
     if os.path.exists("tests/explore/explore.c"):
-        explore = Lane("explore", [], 300, ["--quick", "--seconds", "8"])
+        explore = Lane("explore", [], 300, ["--quick", "--stop", "--seconds", "8"])
         explore.programs = [Program("tests/explore/explore.c", "tests/explore/explore")]
         found.append(explore)
     return [lane for lane in found if lane.programs and lane.name not in args.without.split(",")]
