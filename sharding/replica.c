@@ -262,7 +262,7 @@ static void trim_story(struct sh_replica *replica)
 	struct sh_raft *raft = &replica->raft;
 	uint64_t floor = 0;
 	if (raft->run_count > replica->runs_max) {
-		floor = raft->runs[raft->run_count - replica->runs_max / 2].first;
+		floor = raft->runs[raft->run_count - (replica->runs_max + 1) / 2].first;
 	}
 	if (raft->set_count > SETS_MAX &&
 		raft->sets[raft->set_count - SETS_MAX / 2].index > floor) {
