@@ -42,7 +42,8 @@ struct sh_replica {
 	uint64_t quiet_at;         /* an idle replica gives its cache back then */
 	uint64_t tombstone;        /* write of the row that says removed, until durable */
 	uint64_t leader_told;
-	bool led; /* port->lead was called in this term */
+	uintptr_t ticket; /* of the newest read */
+	bool led;         /* port->lead was called in this term */
 	bool failed, removed, started;
 	bool unmarked; /* there is no row yet */
 	bool wipe;     /* an install was cut off: the log goes at start */
@@ -76,6 +77,11 @@ RT_NODISCARD rt_err sh_host_mark(struct sh_replica *replica);
 static inline bool sh_host_inert(const struct sh_replica *replica)
 {
 	return replica->failed || replica->removed || !replica->started;
+}
+/* Of a read that is about to begin. It is a number, so that a late answer meets nobody else. */
+static inline void *sh_host_ticket(struct sh_replica *replica)
+{
+	return (void *)++replica->ticket;
 }
 static inline uint64_t sh_host_election_ms(const struct sh_replica *replica)
 {
@@ -118,6 +124,7 @@ void sh_install_fetch(struct sh_replica *replica, const struct sh_raft_message *
 /* RT_E_NOTFOUND: not a ticket of a peer that fetches. */
 RT_NODISCARD rt_err sh_install_read_done(struct sh_replica *replica, const void *ticket, rt_err err,
 	const struct rt_bytes *records, uint32_t count);
+#define SH_HOLD_ELECTIONS 16u /* who fetches and is not heard of for so many timeouts is gone */
 /* The first index that peers which fetch from here still need, UINT64_MAX: none does. */
 uint64_t sh_install_holds(const struct sh_replica *replica);
 void sh_install_free(struct sh_replica *replica);

@@ -13,7 +13,7 @@
 #include "runtime/base/assert.h"
 #include "sharding/host.h"
 
-#define HOLD_ELECTIONS 16u /* a receiver not heard of for so many timeouts is gone */
+#define SERVES_MAX 16u /* more than a group has members */
 
 enum install_state {
 	MARKING,
@@ -40,7 +40,7 @@ struct sh_serve { /* One peer that fetches from here. */
 	struct sh_serve *next;
 	uint64_t node, question, asked_at;
 	uint64_t from, upto;
-	bool reading;
+	void *ticket; /* of the read under way */
 };
 
 /* ---- receiver ---- */
@@ -247,11 +247,12 @@ static void send_chunk(struct sh_replica *replica, const struct sh_serve *serve,
 
 static struct sh_serve *serve_of(struct sh_replica *replica, uint64_t node)
 {
+	uint32_t count = 0;
 	struct sh_serve *serve = replica->serves;
-	while (serve != NULL && serve->node != node) {
+	for (; serve != NULL && serve->node != node; count++) {
 		serve = serve->next;
 	}
-	if (serve == NULL) {
+	if (serve == NULL && count < SERVES_MAX) {
 		serve = calloc(1, sizeof(*serve));
 		if (serve != NULL) {
 			serve->node = node;
@@ -268,7 +269,7 @@ void sh_install_fetch(struct sh_replica *replica, const struct sh_raft_message *
 		return;
 	}
 	struct sh_serve *serve = serve_of(replica, fetch->from);
-	if (serve == NULL || serve->reading) {
+	if (serve == NULL || serve->ticket != NULL) {
 		return; /* It will ask again. */
 	}
 	uint64_t first = replica->port->first(replica->arg);
@@ -284,21 +285,23 @@ void sh_install_fetch(struct sh_replica *replica, const struct sh_raft_message *
 		.upto = serve->upto,
 		.max_bytes = SH_MESSAGE_BYTES,
 		.max_count = SH_MESSAGE_RECORDS,
-		.ticket = serve};
-	serve->reading = replica->port->read(replica->arg, &read) == RT_OK;
+		.ticket = sh_host_ticket(replica)};
+	if (replica->port->read(replica->arg, &read) == RT_OK) {
+		serve->ticket = read.ticket;
+	}
 }
 
 rt_err sh_install_read_done(struct sh_replica *replica, const void *ticket, rt_err err,
 	const struct rt_bytes *records, uint32_t count)
 {
 	struct sh_serve *serve = replica->serves;
-	while (serve != NULL && serve != ticket) {
+	while (serve != NULL && serve->ticket != ticket) {
 		serve = serve->next;
 	}
-	if (serve == NULL || !serve->reading) {
+	if (serve == NULL || ticket == NULL) {
 		return RT_E_NOTFOUND;
 	}
-	serve->reading = false;
+	serve->ticket = NULL;
 	if (err == RT_OK && count > 0 && replica->install == NULL && !sh_host_inert(replica)) {
 		send_chunk(replica, serve, records, count);
 	}
@@ -307,8 +310,8 @@ rt_err sh_install_read_done(struct sh_replica *replica, const void *ticket, rt_e
 
 static bool still_fetches(const struct sh_replica *replica, const struct sh_serve *serve)
 {
-	return serve->reading ||
-	       replica->now - serve->asked_at < HOLD_ELECTIONS * sh_host_election_ms(replica);
+	return serve->ticket != NULL ||
+	       replica->now - serve->asked_at < SH_HOLD_ELECTIONS * sh_host_election_ms(replica);
 }
 
 uint64_t sh_install_holds(const struct sh_replica *replica)

@@ -24,6 +24,7 @@ sharding_PROTOS :=
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c
+tests/unit/sharding/test_install_source_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_reads_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_end_EXTRA := tests/support/hostbed.c

@@ -25,7 +25,7 @@ struct sh_lag {
 	uint64_t first; /* index of records[0] */
 	struct rt_bytes *records;
 	uint32_t count;
-	bool reading; /* since the answer has not come, this may not be freed */
+	void *ticket; /* of the read under way */
 };
 
 static void send(struct sh_replica *replica, const struct sh_raft_message *head,
@@ -117,15 +117,18 @@ static void empty_lag(struct sh_lag *lag)
 	lag->count = 0;
 }
 
-/* Lags that hold nothing and wait for nothing go. */
+/* Lags that hold nothing and wait for nothing go, as do those of who is no member any more. */
 static void sweep(struct sh_replica *replica)
 {
+	const struct sh_members *members = &sh_raft_members(&replica->raft)->members;
 	for (struct sh_lag **at = &replica->lags; *at != NULL;) {
 		struct sh_lag *lag = *at;
-		if (lag->reading || lag->count > 0) {
+		bool idle = lag->ticket == NULL && lag->count == 0;
+		if (!idle && sh_members_find(members, lag->node) >= 0) {
 			at = &lag->next;
 		} else {
 			*at = lag->next;
+			empty_lag(lag);
 			free(lag);
 		}
 	}
@@ -143,7 +146,7 @@ static void read_for(struct sh_replica *replica, uint64_t node, uint64_t from, u
 		lag->next = replica->lags;
 		replica->lags = lag;
 	}
-	if (lag->reading) {
+	if (lag->ticket != NULL) {
 		return;
 	}
 	empty_lag(lag);
@@ -155,9 +158,11 @@ static void read_for(struct sh_replica *replica, uint64_t node, uint64_t from, u
 		.upto = upto,
 		.max_bytes = SH_MESSAGE_BYTES,
 		.max_count = SH_MESSAGE_RECORDS,
-		.ticket = lag};
+		.ticket = sh_host_ticket(replica)};
 	lag->first = from;
-	lag->reading = replica->port->read(replica->arg, &read) == RT_OK;
+	if (replica->port->read(replica->arg, &read) == RT_OK) {
+		lag->ticket = read.ticket;
+	}
 	sweep(replica);
 }
 
@@ -198,13 +203,13 @@ rt_err sh_outbox_read_done(struct sh_replica *replica, const void *ticket, rt_er
 	const struct rt_bytes *records, uint32_t count)
 {
 	struct sh_lag *lag = replica->lags;
-	while (lag != NULL && lag != ticket) {
+	while (lag != NULL && lag->ticket != ticket) {
 		lag = lag->next;
 	}
-	if (lag == NULL || !lag->reading) {
+	if (lag == NULL || ticket == NULL) {
 		return RT_E_NOTFOUND;
 	}
-	lag->reading = false;
+	lag->ticket = NULL;
 	uint64_t node = lag->node;
 	if (err == RT_OK && sh_raft_leads(&replica->raft) && !sh_host_inert(replica)) {
 		count = still_true(replica, lag->first, records, count);
@@ -252,7 +257,7 @@ static uint32_t fill(const struct sh_replica *replica, const struct sh_raft_mess
 static void used(struct sh_replica *replica, uint64_t node, uint64_t last)
 {
 	struct sh_lag *lag = find_lag(replica, node);
-	if (lag != NULL && !lag->reading && last + 1 >= lag->first + lag->count) {
+	if (lag != NULL && lag->ticket == NULL && last + 1 >= lag->first + lag->count) {
 		empty_lag(lag);
 		sweep(replica);
 	}
@@ -304,10 +309,11 @@ rt_err sh_outbox_resume(struct sh_replica *replica)
 	if (must_wait(replica)) {
 		return RT_OK;
 	}
+	sweep(replica);
 	for (uint32_t i = 0; sh_raft_leads(raft) && i < sh_raft_members(raft)->members.count; i++) {
 		const struct sh_raft_peer *peer = &raft->peers[i];
 		const struct sh_lag *lag = peer->held ? find_lag(replica, peer->node) : NULL;
-		if (peer->held && (lag == NULL || !lag->reading)) {
+		if (peer->held && (lag == NULL || lag->ticket == NULL)) {
 			rt_err err =
 				sh_host_pump(replica, sh_raft_resume(&replica->raft, peer->node));
 			if (err != RT_OK) {

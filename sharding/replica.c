@@ -249,7 +249,10 @@ static bool peer_installs(const struct sh_replica *replica)
 {
 	const struct sh_raft *raft = &replica->raft;
 	for (uint32_t i = 0; sh_raft_leads(raft) && i < sh_raft_members(raft)->members.count; i++) {
-		if (raft->peers[i].state == SH_PEER_INSTALL) {
+		const struct sh_raft_peer *peer = &raft->peers[i];
+		if (peer->state == SH_PEER_INSTALL &&
+			raft->now - peer->heard_at <
+				SH_HOLD_ELECTIONS * sh_host_election_ms(replica)) {
 			return true;
 		}
 	}

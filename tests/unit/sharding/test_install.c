@@ -556,38 +556,6 @@ static void an_end_below_what_was_told_is_none(void **state)
 	pair_close(&pair);
 }
 
-static void two_may_fetch_at_once(void **state)
-{
-	struct hostbed *bed = hostbed_leader("1");
-	struct sh_raft_message fetch = {.type = SH_MSG_FETCH, .term = 1, .round = 9};
-	struct sh_replica_stats before;
-	struct sh_replica_stats after;
-	(void)state;
-	sh_replica_stats(bed->replica, &before);
-	assert_err(hostbed_give(bed, 2, fetch, NULL), RT_OK);
-	fetch.round = 10;
-	assert_err(hostbed_give(bed, 3, fetch, NULL), RT_OK);
-	fetch.round = 11;
-	assert_err(hostbed_give(bed, 2, fetch, NULL), RT_OK); /* a read for it is under way */
-	sh_replica_stats(bed->replica, &after);
-	assert_true(after.memory_bytes > before.memory_bytes);
-	assert_true(hostbed_read(bed, RT_OK));
-	assert_true(hostbed_read(bed, RT_OK));
-	assert_null(bed->reads);
-	for (uint64_t node = 2; node <= 3; node++) {
-		struct hostbed_message *chunk = hostbed_take(bed, SH_MSG_CHUNK);
-		assert_int_equal(chunk->message.head.to, node);
-		assert_int_equal(chunk->message.head.round, node + 7);
-		assert_int_equal(chunk->message.head.count, 1);
-		hostbed_drop(chunk);
-	}
-	bed->now += 20000;
-	assert_err(sh_replica_tick(bed->replica, bed->now), RT_OK);
-	sh_replica_stats(bed->replica, &after);
-	assert_true(after.memory_bytes <= before.memory_bytes);
-	hostbed_free(bed);
-}
-
 static void compaction_holds_while_a_peer_fetches(void **state)
 {
 	struct pair pair;
@@ -773,7 +741,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(an_installing_replica_gives_nothing),
 		cmocka_unit_test(a_member_that_fell_behind_the_floor_is_installed_anew),
 		cmocka_unit_test(an_end_below_what_was_told_is_none),
-		cmocka_unit_test(two_may_fetch_at_once),
 		cmocka_unit_test(compaction_holds_while_a_peer_fetches),
 		cmocka_unit_test(a_source_that_cannot_read_is_asked_again),
 		cmocka_unit_test(a_refused_write_ends_it),

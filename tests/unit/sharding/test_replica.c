@@ -391,7 +391,8 @@ static void never_sends_what_was_read_and_is_not_in_the_log_any_more(void **stat
 	}
 	/* Nobody waits for that ticket any more. */
 	assert_err(
-		sh_replica_read_done(bed->replica, bed->now, &read->read, RT_OK, wrong, 30), RT_OK);
+		sh_replica_read_done(bed->replica, bed->now, read->read.ticket, RT_OK, wrong, 30),
+		RT_OK);
 	free(read);
 	for (int i = 0; i < 30; i++) {
 		free((void *)(uintptr_t)wrong[i].data);
@@ -559,6 +560,25 @@ static void what_was_read_for_peers_is_forgotten_with_leadership(void **state)
 	assert_null(bed->sent);
 	sh_replica_stats(bed->replica, &after);
 	assert_true(after.memory_bytes <= before.memory_bytes + 64);
+	hostbed_free(bed);
+}
+
+static void what_was_read_for_a_peer_goes_when_it_is_removed(void **state)
+{
+	struct hostbed *bed = leader_with_old_records();
+	struct sh_members two = hostbed_members("1 2");
+	struct sh_replica_stats before;
+	struct sh_replica_stats after;
+	uint64_t index;
+	(void)state;
+	sh_replica_stats(bed->replica, &before);
+	hostbed_ack(bed, 3, 1);
+	while (hostbed_read(bed, RT_OK) && bed->reads != NULL) {
+	}
+	assert_err(sh_replica_propose_members(bed->replica, &two, &index), RT_OK);
+	hostbed_sync(bed);
+	sh_replica_stats(bed->replica, &after);
+	assert_true(after.memory_bytes <= before.memory_bytes + 1024);
 	hostbed_free(bed);
 }
 
@@ -760,6 +780,7 @@ int main(void)
 		cmocka_unit_test(a_leader_that_hands_over_takes_no_proposals),
 		cmocka_unit_test(its_removal_is_told_when_the_tombstone_is_durable),
 		cmocka_unit_test(what_was_read_for_peers_is_forgotten_with_leadership),
+		cmocka_unit_test(what_was_read_for_a_peer_goes_when_it_is_removed),
 		cmocka_unit_test(each_message_waits_for_its_own_hard_state),
 		cmocka_unit_test(three_replicas_agree),
 		cmocka_unit_test(an_idle_group_takes_two_kilobytes),
