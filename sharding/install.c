@@ -25,7 +25,7 @@ enum install_state {
 struct sh_install {
 	enum install_state state;
 	uint64_t source;   /* node */
-	uint64_t target;   /* the owner was told of commits up to here: less is not enough */
+	uint64_t target;   /* known to be committed up to here: less is not enough */
 	uint64_t first;    /* of the log that comes */
 	uint64_t next;     /* index to ask for, 0: from the source's first */
 	uint64_t term;     /* of the newest record that came */
@@ -53,6 +53,7 @@ static void ask(struct sh_replica *replica)
 			.to = in->source,
 			.term = replica->raft.term,
 			.index = in->next,
+			.commit = in->target,
 			.round = in->question}};
 	in->retry_at = replica->now + sh_host_election_ms(replica) / 2;
 	sh_outbox_host(replica, &fetch);
@@ -82,7 +83,7 @@ rt_err sh_install_begin(struct sh_replica *replica, uint64_t source)
 		return RT_E_NOMEM;
 	}
 	in->source = source;
-	in->target = replica->told;
+	in->target = replica->raft.install_index;
 	replica->install = in;
 	replica->store_count = 0;
 	sh_cache_clear(&replica->cache);
@@ -263,9 +264,21 @@ static struct sh_serve *serve_of(struct sh_replica *replica, uint64_t node)
 	return serve;
 }
 
+/* What may be sent: what is committed. A leader may know of less than who asks, and may need it to
+ * learn of more; but all that is committed is in a leader's log [D 3.6.3]. */
+static uint64_t may_send(const struct sh_replica *replica, const struct sh_raft_message *fetch)
+{
+	const struct sh_raft *raft = &replica->raft;
+	if (!sh_raft_leads(raft) || fetch->commit <= replica->told) {
+		return replica->told;
+	}
+	return fetch->commit < raft->stored ? fetch->commit : raft->stored;
+}
+
 void sh_install_fetch(struct sh_replica *replica, const struct sh_raft_message *fetch)
 {
-	if (replica->install != NULL || replica->told == 0 || fetch->index > replica->told + 1) {
+	uint64_t upto = may_send(replica, fetch);
+	if (replica->install != NULL || upto == 0 || fetch->index > upto + 1) {
 		return;
 	}
 	struct sh_serve *serve = serve_of(replica, fetch->from);
@@ -276,7 +289,7 @@ void sh_install_fetch(struct sh_replica *replica, const struct sh_raft_message *
 	serve->asked_at = replica->now;
 	serve->question = fetch->round;
 	serve->from = fetch->index < first ? first : fetch->index;
-	serve->upto = replica->told;
+	serve->upto = upto;
 	if (serve->from > serve->upto) {
 		send_chunk(replica, serve, NULL, 0);
 		return;

@@ -186,6 +186,7 @@ struct sh_raft {
 	bool transfer_vote; /* candidate: by the leader's wish */
 	bool installing;    /* between SH_OUT_INSTALL and sh_raft_installed */
 	uint64_t install_source;
+	uint64_t install_index; /* known to be committed when it began: no less is fetched */
 	bool removed;
 
 	/* Log. floor <= commit <= last; stored <= last. Runs and sets lie above the floor, but for

@@ -174,6 +174,7 @@ void sh_core_on_install(struct sh_raft *raft, const struct sh_raft_message *m)
 	}
 	if (!raft->installing) {
 		forget(raft, m);
+		raft->install_index = raft->commit > m->index ? raft->commit : m->index;
 		sh_core_log_reset(raft, 0, 0, &(struct sh_raft_set){0});
 		raft->commit = raft->stored = raft->applied = raft->verified = 0;
 		raft->generation++;
