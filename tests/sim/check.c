@@ -98,6 +98,8 @@ static bool disk_holds(const struct sim_replica *r, uint64_t index)
 	return record == NULL ? index < r->image.first : is_true(truth_of(r), index, record);
 }
 
+/* In every majority somebody has it. A majority itself may not: an entry can be committed by that
+ * of a change which is taken back. */
 static bool quorum_holds(struct sim *sim, uint32_t group, const struct sh_members *set)
 {
 	uint32_t held = 0;
@@ -105,7 +107,7 @@ static bool quorum_holds(struct sim *sim, uint32_t group, const struct sh_member
 		const struct sim_replica *r = &sim_node(sim, set->node[i])->replicas[group];
 		held += (set->voters >> i & 1) != 0 && disk_holds(r, sim->truth[group].count);
 	}
-	return held > sh_members_voter_count(set) / 2;
+	return 2 * held >= sh_members_voter_count(set);
 }
 
 static const struct sh_members *committed_set(struct sim *sim, uint32_t group)
@@ -144,7 +146,7 @@ void sim_check_loss(struct sim_replica *r, const struct sim_op *op)
 		return;
 	}
 	SIM_CHECK(r, safe_on_disks(r->sim, r->group),
-		"%" PRIu64 " is committed and on no majority's disks any more", truth->count);
+		"%" PRIu64 " is committed, and a majority's disks are without it", truth->count);
 }
 
 void sim_check_op(struct sim_replica *r, const struct sim_op *op)
@@ -392,7 +394,7 @@ void sim_check_step(struct sim_replica *r)
 	check_members(r, raft);
 	if (raft->role == SH_LEADER && raft->commit > before) {
 		SIM_CHECK(r, safe_on_disks(r->sim, r->group),
-			"commits %" PRIu64 ", no majority has it on disk", raft->commit);
+			"commits %" PRIu64 ", a majority is without it", raft->commit);
 	}
 }
 
