@@ -73,8 +73,16 @@ static rt_err add_chunk(struct sh_cache *cache, size_t bytes)
 
 static void remove_chunk(struct sh_cache *cache, struct sh_chunk *chunk)
 {
-	*(chunk->prev != NULL ? &chunk->prev->next : &cache->head) = chunk->next;
-	*(chunk->next != NULL ? &chunk->next->prev : &cache->tail) = chunk->prev;
+	if (chunk == cache->head) {
+		cache->head = chunk->next;
+	} else {
+		chunk->prev->next = chunk->next;
+	}
+	if (chunk == cache->tail) {
+		cache->tail = chunk->prev;
+	} else {
+		chunk->next->prev = chunk->prev;
+	}
 	cache->memory -= sizeof(*chunk) + chunk->cap;
 	free(chunk);
 }
@@ -125,8 +133,10 @@ void sh_cache_cut(struct sh_cache *cache, uint64_t index)
 	}
 	cache->count = index <= cache->first ? 0 : (uint32_t)(index - cache->first);
 	const struct sh_slot *slot = slot_at(cache, cache->count); /* the first that goes */
-	while (slot->chunk->next != NULL && slot->chunk->next != cache->tail) {
-		remove_chunk(cache, slot->chunk->next);
+	for (struct sh_chunk *chunk = slot->chunk->next; chunk != NULL && chunk != cache->tail;) {
+		struct sh_chunk *next = chunk->next;
+		remove_chunk(cache, chunk);
+		chunk = next;
 	}
 	while (cache->count == 0 && cache->head != cache->tail) {
 		remove_chunk(cache, cache->head);
