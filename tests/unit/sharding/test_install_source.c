@@ -85,10 +85,87 @@ static void an_answer_of_before_a_renewal_meets_nobody(void **state)
 	hostbed_free(bed);
 }
 
+/* Who installs may be the one that its commits wait for. */
+static void a_leader_gives_what_the_other_knows_to_be_committed(void **state)
+{
+	struct hostbed *bed = hostbed_leader("1 2 3");
+	struct sh_raft_message fetch = {.type = SH_MSG_FETCH, .term = 1, .round = 9};
+	(void)state;
+	uint64_t index = hostbed_propose(bed, 10);
+	hostbed_propose(bed, 10);
+	hostbed_sync(bed);
+	hostbed_propose(bed, 10);
+	assert_int_equal(bed->committed, index - 1);
+	const uint64_t commits[] = {0, index, 1000};
+	const uint64_t given[] = {index - 1, index, index + 1}; /* no more than is durable */
+	for (int i = 0; i < 3; i++) {
+		fetch.commit = commits[i];
+		assert_err(hostbed_give(bed, 2, fetch, NULL), RT_OK);
+		assert_true(hostbed_read(bed, RT_OK));
+		struct hostbed_message *chunk = hostbed_take(bed, SH_MSG_CHUNK);
+		assert_int_equal(chunk->message.head.index, 1);
+		assert_int_equal(chunk->message.head.count, given[i]);
+		assert_int_equal(chunk->message.head.flags, SH_FLAG_LAST);
+		hostbed_drop(chunk);
+	}
+	/* Nobody else does: what it has above may not be what is committed. */
+	struct sh_raft_message beat = {.type = SH_MSG_APPEND,
+		.term = 9,
+		.index = 1,
+		.log_term = 1,
+		.round = 1,
+		.stamp = 1};
+	assert_err(hostbed_give(bed, 3, beat, NULL), RT_OK);
+	hostbed_sync(bed);
+	assert_err(hostbed_give(bed, 2, fetch, NULL), RT_OK);
+	assert_true(hostbed_read(bed, RT_OK));
+	struct hostbed_message *chunk = hostbed_take(bed, SH_MSG_CHUNK);
+	assert_int_equal(chunk->message.head.count, index - 1);
+	hostbed_drop(chunk);
+	hostbed_free(bed);
+}
+
+/* They come with the end, and are kept for the next time. */
+static void the_first_members_are_learnt_from_an_install(void **state)
+{
+	struct hostbed *beds[3] = {hostbed_leader("1 2s"), hostbed_new(2, ""), NULL};
+	struct hostbed *target = beds[1];
+	struct sh_members first = hostbed_members("1 2s");
+	struct sh_raft_message install = {
+		.type = SH_MSG_INSTALL, .term = 7, .index = 90, .log_term = 7, .round = 1};
+	uint64_t floor;
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		hostbed_propose(beds[0], 10);
+	}
+	hostbed_sync(beds[0]);
+	assert_err(sh_replica_compact(beds[0]->replica, 20, &floor), RT_OK);
+	hostbed_open(target);
+	hostbed_start(target);
+	for (int i = 0; i < 60; i++) {
+		hostbed_wait(beds[0], 50);
+		hostbed_wait(target, 50);
+		hostbed_run(beds);
+	}
+	assert_int_equal(target->installs_told, 1);
+	assert_int_equal(target->committed, 21);
+	assert_err(hostbed_give(target, 3, install, NULL), RT_OK);
+	hostbed_sync(target);
+	hostbed_crash(target);
+	hostbed_open(target);
+	const struct sh_raft_set *set = sh_raft_members(sh_replica_raft(target->replica));
+	assert_int_equal(set->index, 0);
+	assert_true(sh_members_equal(&set->members, &first));
+	hostbed_free(beds[0]);
+	hostbed_free(target);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_may_fetch_at_once),
+		cmocka_unit_test(a_leader_gives_what_the_other_knows_to_be_committed),
+		cmocka_unit_test(the_first_members_are_learnt_from_an_install),
 		cmocka_unit_test(an_answer_of_before_a_renewal_meets_nobody),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
