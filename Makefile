@@ -9,6 +9,7 @@
 #   make spin      models of members and hand-off, every state; every planted fault is found
 #   make sim       groups of replicas on a simulated network and disk: SEEDS=n SEED=s JOBS=n
 #   make explore   every order of events in small groups of the real core, DEPTH=n
+#   make mutants   rules of consensus broken one by one, and the tests that notice
 #   make install   PREFIX=/usr/local, DESTDIR=            make fmt       rewrite in the house format
 #   make deps      install the Debian packages            make clean     remove build/
 #
@@ -216,4 +217,4 @@ include packaging/module.mk
 clean:
 	rm -rf build compile_commands.json
 help:
-	@sed -n 's/^# \{0,1\}//; 1,15p' Makefile
+	@sed -n 's/^# \{0,1\}//; 1,16p' Makefile

@@ -333,6 +333,19 @@ def stage_explore(driver):
     return driver.script_cases("tests/explore", run)
 
 
+def stage_mutants(driver):
+    """Rules of consensus broken one at a time; the tests have to notice each."""
+    driver.build("debug")
+    run = execute([sys.executable, "tests/mutants/mutants.py", "--few"], "mutants", 300)
+    total = re.findall(r"^(\d+) mutants, (\d+) killed$", run.text(), re.M)
+    killed = int(total[-1][1]) if total else 0
+    for i in range(killed):
+        driver.result.add("mutants: killed %d" % (i + 1), True)
+    if run.code != 0 or killed == 0:
+        driver.fail("mutants", run)
+    return killed
+
+
 STAGES = {
     "debug": (stage_debug, "unit tests, debug build"),
     "release": (stage_release, "unit tests, release build"),
@@ -341,6 +354,7 @@ STAGES = {
     "asan": (stage_asan, "unit tests, address and undefined behaviour sanitizers"),
     "tsan": (stage_tsan, "threaded parts, thread sanitizer"),
     "spin": (stage_spin, "models of membership change and hand-off, every state"),
+    "mutants": (stage_mutants, "some broken rules of consensus, each seen by its test"),
     "explore": (stage_explore, "every order of events in small groups of the real Raft core"),
     "sim": (stage_sim, "groups of replicas on a simulated network and disk, from seeds"),
     "fuzz": (stage_fuzz, "each fuzzer for some seconds, with sanitizers"),

@@ -125,11 +125,11 @@ def lanes(args):
         Lane("host", [source for source in sorted(glob.glob("tests/unit/sharding/test_*.c"))
                       if not re.search("test_(raft_|node|message|members)", source)], 60),
     ]
-    if os.path.exists("tests/sim/main.c"):
+    if not args.few and os.path.exists("tests/sim/main.c"):
         sim = Lane("sim", [], 300, ["-n", str(args.seeds), "-j", str(args.jobs)])
         sim.programs = [Program("tests/sim/main.c", "tests/sim/sim")]
         found.append(sim)
-    if os.path.exists("tests/explore/explore.c"):
+    if not args.few and os.path.exists("tests/explore/explore.c"):
         explore = Lane("explore", [], 300, ["--quick", "--stop", "--seconds", "8"])
         explore.programs = [Program("tests/explore/explore.c", "tests/explore/explore")]
         found.append(explore)
@@ -143,8 +143,8 @@ def edits(mutant):
     return [mutant] + mutant.get("also", [])
 
 
-def break_sources(mutant, directory):
-    """Writes the broken files, compiles them: source -> object."""
+def broken_texts(mutant):
+    """Each source that it breaks, as it is then."""
     texts = {}
     for edit in edits(mutant):
         path = edit.get("file", mutant["file"])
@@ -155,8 +155,13 @@ def break_sources(mutant, directory):
         if count != 1:
             raise Rotten("%s: the text to replace occurs %d times in %s" % (mutant["name"], count, path))
         texts[path] = texts[path].replace(edit["old"], edit["new"])
+    return texts
+
+
+def break_sources(mutant, directory):
+    """Writes the broken files, compiles them: source -> object."""
     objects = {}
-    for path, text in texts.items():
+    for path, text in broken_texts(mutant).items():
         broken = os.path.join(directory, path)
         os.makedirs(os.path.dirname(broken), exist_ok=True)
         with open(broken, "w") as f:
@@ -168,6 +173,15 @@ def break_sources(mutant, directory):
         if done.returncode != 0:
             raise Rotten("%s does not compile:\n%s" % (mutant["name"], done.stdout))
     return objects
+
+
+def rot(mutant):
+    """Why it cannot be applied any more, None: it can."""
+    try:
+        broken_texts(mutant)
+    except Rotten as why:
+        return str(why)
+    return None
 
 
 def try_mutant(mutant, all_lanes, args):
@@ -224,7 +238,7 @@ def report(mutant, killers, failures, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--few", action="store_true", help="one mutant per rule, for every merge")
+    parser.add_argument("--few", action="store_true", help="some per rule and the cheap lanes, for every merge")
     parser.add_argument("--only", default="", metavar="NAME,NAME")
     parser.add_argument("--all", action="store_true", help="all lanes, not only up to the first that kills")
     parser.add_argument("--without", default="", metavar="LANE,LANE")
@@ -236,6 +250,7 @@ def main():
     with open(os.path.join("tests", "mutants", "list.toml"), "rb") as f:
         mutants = tomllib.load(f)["mutant"]
     only = [name for name in args.only.split(",") if name]
+    rotten = [text for text in map(rot, mutants) if text]
     mutants = [m for m in mutants if (not only or m["name"] in only) and (not args.few or m.get("few"))]
     all_lanes = lanes(args)
     link_lines([p for lane in all_lanes for p in lane.programs])
@@ -243,13 +258,15 @@ def main():
     if not control(all_lanes, args):
         return 1
     print("\n%-40s %-4s %-9s %5s  %s" % ("mutant", "rule", "killed by", "s", "test"))
-    killed, good, rotten = 0, True, 0
+    for why in rotten:
+        print("ROTTEN: %s" % why)
+    killed, good = 0, True
     for mutant in mutants:
         try:
             killers, failures, seconds = try_mutant(mutant, all_lanes, args)
         except Rotten as why:
-            print("ROTTEN: %s" % why)
-            rotten += 1
+            print(why)
+            good = False
             continue
         killed += bool(killers)
         good = report(mutant, killers, failures, seconds) and good
