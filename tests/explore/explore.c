@@ -4,10 +4,11 @@
  *     explore [--depth N] [--seconds S] [--memory MB] [--only NAME] [--quick] [--stop] [--list]
  *
  * Each scenario is searched depth first, two steps deeper each time, until its depth or the time is
- * reached, so that a violation is found by a nearly shortest path. What was seen with as many steps
- * left is not entered again. Times are CPU time, per scenario; --quick takes depths and seconds
- * meant for CI. On a violation, a failed assertion too, prints the path and the state of the group
- * after each step, and exits with 1.
+ * reached or nothing new is left ("whole"), so that a violation is found by a nearly shortest path.
+ * What was seen with as many steps left is not entered again. Times are CPU time, per scenario;
+ * --quick takes depths and seconds meant for CI. On a violation, a failed assertion too, prints the
+ * path and the state of the group after each step, and exits with 1;
+ * --stop does so before the other scenarios.
  */
 #include <getopt.h>
 #include <signal.h>
@@ -31,6 +32,7 @@ static struct search {
 	uint64_t transitions, states, all_transitions, not_kept;
 	double began, seconds;
 	bool out_of_time;
+	bool cut; /* by the depth: there is more */
 } search;
 
 #define LEFT_BITS 6u
@@ -129,7 +131,9 @@ static bool dive(uint32_t level) // NOLINT(misc-no-recursion)
 			return false;
 		}
 		uint32_t left = search.depth - level - 1;
-		if (!seen_before(ex_hash(next), left) && left > 0 && !dive(level + 1)) {
+		bool news = !seen_before(ex_hash(next), left);
+		search.cut = search.cut || (news && left == 0);
+		if (news && left > 0 && !dive(level + 1)) {
 			return false;
 		}
 		if (time_is_up()) {
@@ -152,6 +156,7 @@ static bool run(const struct ex_scenario *scenario, uint32_t depth)
 		memset(search.seen, 0, (search.seen_mask + 1) * sizeof(search.seen[0]));
 		search.transitions = search.states = search.not_kept = 0;
 		search.at = 0;
+		search.cut = false;
 		ex_world_init(&search.world[0], scenario);
 		ex_prefix(&search.world[0]);
 		ex_check(&search.world[0]);
@@ -169,13 +174,16 @@ static bool run(const struct ex_scenario *scenario, uint32_t depth)
 			break;
 		}
 		done = search.depth;
+		if (!search.cut) {
+			break;
+		}
 	}
 	double took = now() - search.began;
 	printf("%-10s depth %2u of %2u %11llu states %12llu transitions %7.1f s %5.2f M/s",
 		scenario->name, done, depth, (unsigned long long)states,
 		(unsigned long long)search.all_transitions, took,
 		(double)search.all_transitions / took / 1e6);
-	printf("%s", done < depth ? "  cut by time" : "");
+	printf("%s", search.out_of_time ? "  cut by time" : search.cut ? "" : "  whole");
 	if (ex_lost() > lost) {
 		printf("  %llu messages lost", (unsigned long long)(ex_lost() - lost));
 	}

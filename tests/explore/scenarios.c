@@ -138,8 +138,8 @@ const struct ex_scenario ex_scenarios[] = {
 		.budget = {[EX_TIMEOUT] = 1, [EX_CRASH] = 1, [EX_PROPOSE] = 1},
 		.one_clock = true,
 		.batch = 2,
-		.depth = 20,
-		.quick_depth = 12},
+		.depth = 26,
+		.quick_depth = 24},
 	{.name = "stale",
 		.about = "a log that was compared with the leader before",
 		.nodes = 3,
@@ -210,7 +210,7 @@ const struct ex_scenario ex_scenarios[] = {
 		.budget = {[EX_TIMEOUT] = 2, [EX_CHANGE] = 3, [EX_RENEW] = 1},
 		.timeout_mask = 6,
 		.batch = 3,
-		.depth = 18,
-		.quick_depth = 11},
+		.depth = 40,
+		.quick_depth = 16},
 };
 const uint32_t ex_scenario_count = sizeof(ex_scenarios) / sizeof(ex_scenarios[0]);

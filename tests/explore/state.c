@@ -33,14 +33,14 @@ static void check_log(struct ex_world *world, uint32_t at)
 static void check_members(struct ex_world *world, uint32_t at)
 {
 	const struct ex_node *node = &world->node[at];
-	if (node->raft.installing || node->disk.installing) {
+	if (node->raft.installing) {
 		return;
 	}
 	uint32_t index;
 	uint8_t last = ex_last_set(node->log, node->size, &index);
 	const struct sh_raft_set *used = sh_raft_members(&node->raft);
 	const struct sh_members *first = &world->scenario->sets[0];
-	if (last == 0 && sh_members_find(first, at + 1) < 0) {
+	if (last == 0 && (node->disk.blank || sh_members_find(first, at + 1) < 0)) {
 		return; /* It began as nobody's member. */
 	}
 	if (used->index != index || !sh_members_equal(&used->members,
@@ -178,7 +178,8 @@ static uint64_t stamp_of(const struct ex_world *world, uint64_t of, uint64_t sta
 static void put_disk(struct bytes *b, const struct ex_disk *disk)
 {
 	put(b, disk->term);
-	put(b, (uint64_t)(disk->vote | disk->installing << 4 | disk->removed << 5));
+	put(b, (uint64_t)(disk->vote | disk->installing << 4 | disk->removed << 5 |
+			  disk->blank << 6));
 	put(b, disk->floor);
 	put(b, disk->bar_term);
 	put(b, disk->bar_index);

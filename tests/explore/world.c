@@ -418,7 +418,7 @@ void ex_fetched(struct ex_world *world, uint32_t at)
 	memset(node->log, 0, sizeof(node->log));
 	memcpy(&node->log[1], &source->log[1], end * sizeof(node->log[0]));
 	node->size = end;
-	node->disk.installing = false;
+	node->disk.installing = node->disk.blank = false;
 	node->disk.size = node->disk.floor = end;
 	memcpy(node->disk.log, node->log, sizeof(node->log));
 	uint32_t index;
@@ -464,7 +464,7 @@ static rt_err restore(struct ex_world *world, uint32_t at)
 		.bar_term = disk->bar_term};
 	if (last > 0) {
 		from.members = sets[last - 1];
-	} else if (!disk->installing && sh_members_find(&sets[0], at + 1) >= 0) {
+	} else if (!disk->blank && sh_members_find(&sets[0], at + 1) >= 0) {
 		from.members = sets[0];
 	}
 	memset(&node->raft, 0, sizeof(node->raft));
@@ -488,6 +488,7 @@ void ex_restart(struct ex_world *world, uint32_t at)
 	memset(node->parked, 0, sizeof(node->parked));
 	node->write_count = node->parked_count = 0;
 	queue.head = queue.count = 0;
+	node->disk.installing = false; /* What was there of the install is gone. */
 	if (restore(world, at) != RT_OK) {
 		ex_fail(world, "node %u does not open again", at + 1);
 		return;
@@ -505,7 +506,7 @@ void ex_renew(struct ex_world *world, uint32_t at)
 		.vote = (uint8_t)raft->vote,
 		.bar_term = (uint8_t)raft->bar_term,
 		.bar_index = (uint8_t)raft->bar_index,
-		.installing = true};
+		.blank = true};
 	ex_restart(world, at);
 }
 

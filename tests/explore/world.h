@@ -50,7 +50,8 @@ struct ex_write {
 
 struct ex_disk {
 	uint8_t term, vote, floor, size, bar_term, bar_index;
-	bool installing; /* from the mark of an install to its end, restarts or not */
+	bool installing; /* the mark of an install */
+	bool blank;      /* knows no members but those in its log */
 	bool removed;
 	struct ex_entry log[EX_LOG + 1]; /* from 1 */
 };
