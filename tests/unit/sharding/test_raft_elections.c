@@ -300,6 +300,37 @@ static void only_votes_for_this_campaign_count(void **state)
 	bed_free(bed);
 }
 
+/* It came into the term by another word than a vote: its vote is free. */
+static void a_vote_not_given_yet_is_given_in_the_running_term(void **state)
+{
+	(void)state;
+	struct bed *bed = bed_new("1 2 3");
+	bed_run(bed, 2000);
+	struct sh_raft_message m = {
+		.type = SH_MSG_APPEND_RESULT, .from = 3, .to = 2, .term = 4, .round = 1};
+	assert_err(bed_say(bed, &m, NULL), RT_OK);
+	assert_int_equal(bed_term(bed, 2), 4);
+	assert_int_equal(bed_raft(bed, 2)->vote, 0);
+	bed_run(bed, 5);
+	bed_hold_disk(bed, 2);
+	struct sh_raft_message vote = {.type = SH_MSG_VOTE,
+		.from = 1,
+		.to = 2,
+		.term = 4,
+		.index = 5,
+		.log_term = 3,
+		.round = 9};
+	assert_err(bed_say(bed, &vote, NULL), RT_OK);
+	bed_run(bed, 5);
+	assert_int_equal(bed->sent[SH_MSG_VOTE_RESULT], 0);
+	bed_release_disk(bed, 2);
+	bed_run(bed, 5);
+	assert_int_equal(answer(bed, 2, 1)->flags, SH_FLAG_GRANTED);
+	assert_int_equal(bed->nodes[2].disk.vote, 1);
+	assert_false(is_granted(bed, 3, 2, 4, 0));
+	bed_free(bed);
+}
+
 /* A leader with a vote in a five-member set needs two others, not one. */
 static void a_majority_is_more_than_half(void **state)
 {
@@ -397,6 +428,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_majority_is_more_than_half),
 		cmocka_unit_test(a_removed_member_is_told_when_it_campaigns),
 		cmocka_unit_test(removal_is_believed_only_as_the_answer_to_the_own_campaign),
+		cmocka_unit_test(a_vote_not_given_yet_is_given_in_the_running_term),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

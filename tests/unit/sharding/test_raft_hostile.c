@@ -137,6 +137,60 @@ static void committed_entries_are_not_undone(void **state)
 	bed_free(bed);
 }
 
+/* The entry at the floor would have another term than the one that is known there. */
+static void what_contradicts_the_floor_is_refused(void **state)
+{
+	(void)state;
+	struct bed *bed = bed_at_work();
+	bed_compact(bed, 2, 5);
+	struct bed_entry other[4] = {{.term = 1}, {.term = 1}, {.term = 3}, {.term = 3}};
+	struct sh_raft_message m = from_leader(SH_MSG_APPEND);
+	m.from = 3;
+	m.term = 7;
+	m.index = 2;
+	m.count = 4;
+	assert_err(say(bed, m, other), RT_E_PROTO);
+	m.count = 2; /* all of it below */
+	assert_err(say(bed, m, other), RT_OK);
+	assert_int_equal(bed_last_index(bed, 2), 10);
+	bed_free(bed);
+}
+
+/* Late, repeated, or for nothing: who has what is at the floor needs nothing. */
+static void an_install_that_is_not_needed_changes_nothing(void **state)
+{
+	(void)state;
+	struct bed *bed = bed_at_work();
+	bed_cut(bed, 1, 2);
+	bed_propose(bed, 1, 5);
+	assert_err(bed_say_append(bed, 1, 2, 10, 5, 10), RT_OK);
+	bed_run(bed, 5);
+	struct sh_raft_message m = from_leader(SH_MSG_INSTALL);
+	static const uint64_t floors[] = {5, 10, 13};
+	for (size_t i = 0; i < 3; i++) {
+		m.index = floors[i];
+		assert_err(say(bed, m, NULL), RT_OK);
+		assert_false(bed_raft(bed, 2)->installing);
+		assert_int_equal(bed_last_index(bed, 2), 15);
+		assert_int_equal(bed_commit(bed, 2), floors[i] > 10 ? floors[i] : 10);
+	}
+	bed_run(bed, 2);
+	m.index = 0;
+	assert_err(say(bed, m, NULL), RT_E_PROTO);
+	m.index = 14;
+	m.log_term = 0;
+	assert_err(say(bed, m, NULL), RT_E_PROTO);
+	bed_isolate(bed, 1);
+	bed_elect(bed, 2);
+	bed_run(bed, 150);
+	m = from_leader(SH_MSG_INSTALL);
+	m.to = 3;
+	m.index = 1000;
+	assert_err(say(bed, m, NULL), RT_OK); /* of a term that is over */
+	assert_false(bed_raft(bed, 3)->installing);
+	bed_free(bed);
+}
+
 static void a_second_leader_of_the_term_is_refused(void **state)
 {
 	(void)state;
@@ -261,6 +315,10 @@ static void a_disk_that_contradicts_itself_is_refused(void **state)
 	bad = good;
 	bad.floor_term = 0;
 	assert_err(restore(&bad, 2, 4), RT_E_CORRUPT);
+	bad = good;
+	bad.term = 2; /* an install brought a floor of a term it was never in */
+	bad.commit = 10;
+	assert_err(restore(&bad, 2, 3), RT_OK);
 }
 
 static void a_host_that_miscounts_is_told(void **state)
@@ -277,6 +335,12 @@ static void a_host_that_miscounts_is_told(void **state)
 	assert_err(sh_raft_transfer(raft, bed->now, 1), RT_E_INVAL);
 	assert_err(sh_raft_transfer(raft, bed->now, 6), RT_E_INVAL);
 	assert_err(sh_raft_transfer(bed_raft(bed, 2), bed->now, 1), RT_E_FENCED);
+	assert_err(sh_raft_sent(raft, 2, 5), RT_OK); /* nothing was offered */
+	assert_err(sh_raft_sent(raft, 6, 5), RT_OK);
+	assert_err(sh_raft_resume(raft, 2), RT_OK);
+	assert_err(sh_raft_resume(bed_raft(bed, 2), 1), RT_OK);
+	assert_int_equal(bed_peer(bed, 1, 2)->next, 11);
+	assert_err(sh_raft_tick(raft, bed->now), RT_OK); /* too early */
 	struct sh_raft_set set = {0, bed_members("1 2 3")};
 	assert_err(sh_raft_installed(raft, 20, 1, &set), RT_E_INVAL);
 	sh_raft_applied(raft, 1000);
@@ -304,6 +368,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_leader_is_not_talked_out_of_leading),
 		cmocka_unit_test(a_disk_that_contradicts_itself_is_refused),
 		cmocka_unit_test(a_host_that_miscounts_is_told),
+		cmocka_unit_test(what_contradicts_the_floor_is_refused),
+		cmocka_unit_test(an_install_that_is_not_needed_changes_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
