@@ -99,6 +99,25 @@ static void write_some(struct group *group, int count)
 	}
 }
 
+/* One of those who follow hears nothing until its next records are in no cache any more. */
+static void fall_behind(struct group *group)
+{
+	struct group rest = {.ends = group->ends};
+	int n = 0;
+	const struct hostbed *off = group->beds[0]->leads ? group->beds[1] : group->beds[0];
+	for (int i = 0; i < 4; i++) {
+		if (group->beds[i] != off) {
+			rest.beds[n++] = group->beds[i];
+		}
+	}
+	write_some(&rest, 12);
+	hostbed_run(rest.beds);
+	for (int i = 0; i < 3; i++) {
+		revive(group, rest.beds[i]);
+	}
+	pass_time(group, 600);
+}
+
 static void live(struct group *group)
 {
 	uint64_t index;
@@ -128,6 +147,7 @@ static void live(struct group *group)
 		assert_true(err == RT_OK || hit);
 	}
 	pass_time(group, 2500);
+	fall_behind(group);
 	leader = leader_of(group);
 	if (leader != NULL) {
 		hostbed_inside = true;
