@@ -153,6 +153,13 @@ static bool is_removed(const struct sim_replica *r)
 	return may_act(r) && sh_replica_removed(r->replica);
 }
 
+/* Was never a member: whoever was may not have heard yet that it is none, or not durably that it
+ * is to be one again, and a vote for it may be one nobody gives. Learners prove it. */
+static bool is_new(const struct sim_replica *r)
+{
+	return r->hard_term == 0 && !r->seen_removed && sim_log_last(&r->view) == 0;
+}
+
 static void propose_members(
 	struct sim_replica *r, const struct sh_members *set, uint32_t node, uint64_t *counter)
 {
@@ -186,7 +193,7 @@ void sim_load_change(struct sim *sim)
 		if (is_removed(other) && sim_chance(sim, 70)) {
 			renew(other);
 		}
-		bool votes = !other->seen_removed && sim_chance(sim, 10);
+		bool votes = is_new(other) && sim_chance(sim, 10);
 		RT_ASSERT(sh_members_put(&set, node, votes) == RT_OK);
 		counter = &sim->stats->adds;
 	} else if (!sh_members_votes(&set, node) && !sim_chance(sim, sim->shape.remove)) {
@@ -228,6 +235,13 @@ void sim_load_sweep(struct sim *sim)
 	}
 }
 
+/* When the target learns of it, or, seldom, when the attempt is given up. */
+static uint64_t about(struct sim *sim)
+{
+	uint64_t late = sim_chance(sim, 20) ? SIM_MS(sim->shape.election_ms) : 0;
+	return late + sim_below(sim, 2 * sim->shape.delay_max + SIM_MS(1) + late);
+}
+
 void sim_load_transfer(struct sim *sim)
 {
 	struct sim_replica *r = any_leader(sim);
@@ -240,7 +254,52 @@ void sim_load_transfer(struct sim *sim)
 		rt_err_name(err));
 	refused(r, err, 1u << RT_E_INVAL | 1u << RT_E_FENCED | 1u << RT_E_AGAIN, "transfer");
 	sim->stats->transfers += err == RT_OK;
+	if (err == RT_OK && !sim->healed && sim_chance(sim, sim->shape.isolate_transfer)) {
+		/* The old leader is the last to hear of the new one. */
+		sim_at(sim, sim->now + about(sim),
+			(struct sim_event){.kind = SIM_EV_CUT_OFF,
+				.node = (uint8_t)r->node->id,
+				.boot = r->node->boot});
+	}
 	sim_turn_end(sim, r->node);
+}
+
+/* A voter that is neither of these, 0: there is none. */
+static uint64_t other_voter(struct sim *sim, const struct sh_members *set, uint64_t a, uint64_t b)
+{
+	uint32_t start = sim_below(sim, SH_MEMBERS_MAX);
+	for (uint32_t i = 0; i < set->count; i++) {
+		uint64_t node = set->node[(start + i) % set->count];
+		if (node != a && node != b && sh_members_votes(set, node)) {
+			return node;
+		}
+	}
+	return 0;
+}
+
+void sim_load_triangle(struct sim *sim)
+{
+	struct sim_replica *r = sim->healed ? NULL : any_leader(sim);
+	if (r == NULL) {
+		return;
+	}
+	const struct sh_members *set = &sh_raft_members(sh_replica_raft(r->replica))->members;
+	uint64_t deaf = other_voter(sim, set, r->node->id, r->node->id);
+	uint64_t falls = other_voter(sim, set, r->node->id, deaf);
+	if (falls == 0) {
+		return;
+	}
+	sim_net_cut(sim, r->node->id, deaf);
+	if (sim_chance(sim, 50)) {
+		sim->cut[r->node->id][falls] = true; /* late answers still come */
+		return;
+	}
+	for (int i = 0; i < 3; i++) {
+		sim_at(sim, sim->now + SIM_MS(sim->shape.election_ms) + sim_below(sim, SIM_MS(300)),
+			(struct sim_event){.kind = SIM_EV_KILL,
+				.node = (uint8_t)falls,
+				.boot = sim_node(sim, falls)->boot + (uint32_t)i});
+	}
 }
 
 /* ---- compaction ---- */

@@ -150,6 +150,12 @@ void sim_net_isolate(struct sim *sim, uint32_t node)
 	}
 }
 
+void sim_net_cut(struct sim *sim, uint64_t a, uint64_t b)
+{
+	SIM_TRACE(sim, "the link of %" PRIu64 " and %" PRIu64 " is cut", a, b);
+	cut_between(sim, (uint32_t)a, (uint32_t)b, 3);
+}
+
 static void split(struct sim *sim)
 {
 	uint32_t side = sim_below(sim, 1u << sim->shape.nodes);

@@ -123,6 +123,8 @@ static void port_readable(void *arg, void *ticket, rt_err err, uint64_t index)
 		r->sim->stats->reads_lost++;
 		return;
 	}
+	SIM_CHECK(r, index <= r->committed, "serves %" PRIu64 ", knows of %" PRIu64, index,
+		r->committed);
 	SIM_CHECK(r, index >= t->need, "STALE READ at %" PRIu64 ", %" PRIu64 " was known (%s)",
 		index, t->need, t->lease ? "lease" : "round");
 	*(t->lease ? &r->sim->stats->reads_lease : &r->sim->stats->reads_round) += 1;

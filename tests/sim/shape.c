@@ -50,6 +50,7 @@ static void any_faults(struct sim *sim, struct sim_shape *shape)
 	shape->crash_install = 20;
 	shape->crash_promote = 15;
 	shape->isolate_lead = PICK(0, 5, 10);
+	shape->isolate_transfer = PICK(0, 10);
 }
 
 static void any_pace(struct sim *sim, struct sim_shape *shape)
@@ -125,6 +126,12 @@ static void transfers_and_reads(struct sim *sim, struct sim_shape *shape)
 	shape->read_all = 30;
 	shape->drift_ppm = 50000;
 	shape->late = 20;
+	shape->late_max = PICK(300000, 600000);
+	shape->delay_max = PICK(500, 2000, 10000);
+	shape->sync_max = PICK(300, 2000, 5000);
+	shape->isolate_transfer = 50;
+	shape->one_way = 0;
+	shape->every[SIM_EV_LINKS] = SIM_MS(300);
 	shape->every[SIM_EV_CRASH] = PICK(1000000, 5000000);
 }
 
@@ -132,7 +139,12 @@ static void drifting_clocks(struct sim *sim, struct sim_shape *shape)
 {
 	shape->name = "drifting clocks and reads of cut off leaders";
 	shape->drift_ppm = 50000;
-	shape->isolate_lead = PICK(30, 80);
+	shape->isolate_lead = PICK(0, 30, 80);
+	shape->every[SIM_EV_TRIANGLE] = PICK(300000, 700000);
+	shape->late = PICK(0, 10, 20);
+	shape->down_max = PICK(5000, 20000, 500000);
+	shape->sync_max = PICK(300, 2000);
+	shape->delay_max = PICK(500, 2000);
 	shape->every[SIM_EV_READ] = SIM_MS(8);
 	shape->every[SIM_EV_LINKS] = SIM_MS(400);
 	shape->crash_lead = 0;

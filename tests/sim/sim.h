@@ -208,6 +208,7 @@ enum sim_event_kind {
 	SIM_EV_LOG_READ,
 	SIM_EV_KILL,
 	SIM_EV_START,
+	SIM_EV_CUT_OFF,
 	/* These repeat, each at its own pace. */
 	SIM_EV_PROPOSE,
 	SIM_EV_CHANGE,
@@ -218,6 +219,7 @@ enum sim_event_kind {
 	SIM_EV_LINKS,
 	SIM_EV_STALL,
 	SIM_EV_BREAK,
+	SIM_EV_TRIANGLE,
 	SIM_EV_SWEEP,
 	SIM_EV_REPEATING_END,
 	/* The end of a seed: no more faults; no more load; do all agree? */
@@ -246,7 +248,8 @@ struct sim_shape { /* The character of a seed. Times in microseconds, shares in 
 	uint32_t slow_syncs, late_news, survives;
 	/* crashes */
 	uint64_t down_max;
-	uint32_t crash_lead, crash_hard, crash_install, crash_promote, isolate_lead;
+	uint32_t crash_lead, crash_hard, crash_install, crash_promote, isolate_lead,
+		isolate_transfer;
 	/* load */
 	uint32_t burst, long_records, huge_records, trailing, remove, read_all;
 	uint32_t drift_ppm;
@@ -316,6 +319,7 @@ void sim_net_flush(struct sim *sim, struct sim_node *node);
 void sim_net_frame(struct sim *sim, struct sim_event *event);
 void sim_net_links(struct sim *sim);
 void sim_net_isolate(struct sim *sim, uint32_t node);
+void sim_net_cut(struct sim *sim, uint64_t a, uint64_t b);
 void sim_net_heal(struct sim *sim);
 
 /* ---- disk.c ---- */
@@ -343,6 +347,8 @@ void sim_load_transfer(struct sim *sim);
 void sim_load_compact(struct sim *sim);
 void sim_load_trim(struct sim_replica *r);
 void sim_load_read(struct sim *sim);
+/* A follower no longer hears its leader, and later a voter that hears both falls and is back. */
+void sim_load_triangle(struct sim *sim);
 void sim_load_sweep(struct sim *sim);
 /* The bytes a proposal had, for comparing; size 0 when there is no such id. */
 bool sim_load_is(const struct sim_record *record);

@@ -309,6 +309,9 @@ static void happen_to_all(struct sim *sim, enum sim_event_kind kind)
 	case SIM_EV_SWEEP:
 		sim_load_sweep(sim);
 		break;
+	case SIM_EV_TRIANGLE:
+		sim_load_triangle(sim);
+		break;
 	default:
 		RT_ASSERT(false);
 	}
@@ -345,6 +348,11 @@ static void happen_to_node(struct sim *sim, struct sim_event *event)
 		break;
 	case SIM_EV_START:
 		start_node(sim, node);
+		break;
+	case SIM_EV_CUT_OFF:
+		if (!sim->healed) {
+			sim_net_isolate(sim, node->id);
+		}
 		break;
 	default:
 		RT_ASSERT(false);
