@@ -323,13 +323,13 @@ def stage_chaos(driver):
 
 def stage_spin(driver):
     """Models of the protocol, whole; each planted fault has to be found."""
-    return driver.script("tests/spin/run.py", 300)
+    return driver.script("tests/spin/run.py", 600)
 
 
 def stage_explore(driver):
     """Every order of events in small groups of the real core, to the depths meant for here."""
     driver.build("release")
-    run = execute([os.path.join("build", "release", "tests", "explore", "explore"), "--quick"], "explore", 300)
+    run = execute([os.path.join("build", "release", "tests", "explore", "explore"), "--quick"], "explore", 600)
     return driver.script_cases("tests/explore", run)
 
 
