@@ -384,6 +384,7 @@ static void on_out(struct bed_node *node, const struct sh_out *out)
 		node->removed_at = out->removed;
 		break;
 	case SH_OUT_MEMBERS:
+		bed_check_members(node, out->members.index, &out->members.set);
 		break;
 	}
 }
@@ -508,6 +509,7 @@ static void start(struct bed_node *node)
 				   entry->has_members ? &entry->members : NULL),
 			RT_OK);
 	}
+	node->used = node->said = sh_raft_members(&node->raft)->index;
 	node->up = true;
 	assert_err(sh_raft_start(&node->raft, node->bed->now), RT_OK);
 	trace(node->bed, node->id, "starts, term %" PRIu64 " last %" PRIu64, disk->term,

@@ -97,6 +97,7 @@ struct bed_node {
 	const struct bed_message *incoming;
 	struct sh_raft_message offers[SH_MEMBERS_MAX];
 	uint32_t offer_count;
+	uint64_t used, said; /* index of the members in use; of those last told by SH_OUT_MEMBERS */
 	uint64_t removed_at; /* 0: was never told to be removed */
 };
 
@@ -220,8 +221,9 @@ void bed_remove_message(struct bed *bed, uint32_t i);
 rt_err bed_hear(struct bed *bed, const struct bed_message *message);
 
 /* ---- raftbed_check.c ---- */
-void bed_check_node(const struct bed_node *node);
+void bed_check_node(struct bed_node *node);
 void bed_check_commit(struct bed_node *node, uint64_t commit);
+void bed_check_members(struct bed_node *node, uint64_t index, const struct sh_members *members);
 void bed_check_role(struct bed_node *node, enum sh_role role, uint64_t term);
 void bed_check_ack(const struct bed_node *node, const struct sh_raft_message *ack);
 void bed_check_leaving(const struct bed_node *node, const struct sh_raft_message *head);

@@ -69,7 +69,18 @@ static void check_log(const struct bed_node *node)
 		set.index);
 }
 
-void bed_check_node(const struct bed_node *node)
+void bed_check_members(struct bed_node *node, uint64_t index, const struct sh_members *members)
+{
+	struct sh_raft_set set = bed_set_at(node, index);
+	ALWAYS(node->bed->unsafe || (set.index == index && sh_members_equal(&set.members, members)),
+		"tells of members of %" PRIu64 " that the log does not have", HERE, index);
+	if (index ==
+		sh_raft_members(&node->raft)->index) { /* and not an older one, committed now */
+		node->said = index;
+	}
+}
+
+void bed_check_node(struct bed_node *node)
 {
 	if (node->bed->unsafe) {
 		return;
@@ -77,6 +88,10 @@ void bed_check_node(const struct bed_node *node)
 	sh_raft_check(&node->raft);
 	check_log(node);
 	ALWAYS(node->raft.commit == node->committed, "commit moved without a word", HERE);
+	uint64_t used = sh_raft_members(&node->raft)->index;
+	ALWAYS(used == node->used || used == node->said || node->raft.installing,
+		"members of %" PRIu64 " came into use without a word", HERE, used);
+	node->used = used;
 }
 
 static void check_quorum(const struct bed_node *node, uint64_t index)

@@ -153,6 +153,11 @@ static void what_contradicts_the_floor_is_refused(void **state)
 	m.count = 2; /* all of it below */
 	assert_err(say(bed, m, other), RT_OK);
 	assert_int_equal(bed_last_index(bed, 2), 10);
+	bed_compact(bed, 2, 10);
+	m.index = 8;
+	m.count = 4; /* agrees at the floor, goes on above */
+	assert_err(say(bed, m, other), RT_OK);
+	assert_int_equal(bed_last_index(bed, 2), 12);
 	bed_free(bed);
 }
 

@@ -131,6 +131,31 @@ static void a_group_moves_to_other_nodes(void **state)
 	bed_free(bed);
 }
 
+/* Its log is the longest, so nobody else can win: it has to stand once more to hand the entry on.
+ */
+static void who_is_removed_by_an_entry_that_nobody_else_has_stands(void **state)
+{
+	(void)state;
+	struct bed *bed = bed_new("1 2");
+	bed_elect(bed, 1);
+	bed_run(bed, 150);
+	bed_isolate(bed, 1);
+	bed_change(bed, 1, "2");
+	bed_settle(bed);
+	bed_crash(bed, 1);
+	bed_start(bed, 1);
+	assert_true(bed_uses(bed, 1, "2"));
+	bed_heal(bed);
+	bed_awake(bed);
+	bed_run(bed, 15000);
+	assert_true(bed_leads(bed, 2));
+	assert_true(bed_uses(bed, 2, "2"));
+	bed_write(bed, 2, 1);
+	assert_true(bed_commits(bed, 2, 100));
+	assert_false(bed_leads(bed, 1));
+	bed_free(bed);
+}
+
 /* A leader without a vote goes on until that is committed, and stays a member. */
 static void a_leader_that_gives_up_its_vote_steps_down(void **state)
 {
@@ -201,6 +226,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_standby_that_fell_silent_is_not_promoted),
 		cmocka_unit_test(a_standby_counts_for_nothing),
 		cmocka_unit_test(a_group_moves_to_other_nodes),
+		cmocka_unit_test(who_is_removed_by_an_entry_that_nobody_else_has_stands),
 		cmocka_unit_test(a_leader_that_gives_up_its_vote_steps_down),
 		cmocka_unit_test(a_new_member_gets_the_whole_log),
 		cmocka_unit_test(a_new_member_gets_an_install_when_the_log_is_gone),

@@ -295,6 +295,9 @@ static void a_crash_in_the_middle_of_an_install_starts_empty_and_installs_again(
 	for (int twice = 0; twice < 2; twice++) {
 		assert_err(bed_say_append(bed, 1, 3, 0, 2, 2), RT_OK);
 		assert_int_equal(bed_last_index(bed, 3), 0); /* appends are ignored meanwhile */
+		uint64_t written = bed->nodes[3].written;
+		bed_run(bed, 2500);
+		assert_int_equal(bed->nodes[3].written, written); /* nor is it begun again */
 		bed_crash(bed, 3);
 		bed_start(bed, 3);
 		assert_int_equal(bed_last_index(bed, 3), 0);
