@@ -250,12 +250,12 @@ RT_NODISCARD rt_err sh_raft_recv(struct sh_raft *raft, uint64_t now,
 /* count ordinary records. RT_E_FENCED: does not lead. RT_E_AGAIN: leadership is on its way to
  * another node. */
 RT_NODISCARD rt_err sh_raft_propose(struct sh_raft *raft, uint32_t count, uint64_t *out_first);
-/* One node more, one less, or one vote changed [D 4.1]. Add a node without a vote and promote it
+/* One node more, one less, or one vote changed [D 4.1]. A node joins without a vote and is promoted
  * later, which shows that it is there: one that was a member once may not have heard yet that it is
- * none, or is to be one again, and a majority that needs it would wait for ever. RT_E_FENCED and
- * RT_E_AGAIN as above; AGAIN too while an earlier change or the first entry of this term is not
- * committed, and while a node to be promoted is over the window behind. RT_E_INVAL: more than one
- * difference, no voter left. */
+ * none, and a majority that needs it would wait for ever. RT_E_FENCED and RT_E_AGAIN as above;
+ * AGAIN too while an earlier change or the first entry of this term is not committed, and while a
+ * node that is to vote is no member yet, silent, or over the window behind. RT_E_INVAL: more than
+ * one difference, no voter left. */
 RT_NODISCARD rt_err sh_raft_propose_members(
 	struct sh_raft *raft, const struct sh_members *members, uint64_t *out_index);
 /* Everything up to index, written under this generation, is durable. */

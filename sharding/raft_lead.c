@@ -455,7 +455,8 @@ void sh_core_sync_peers(struct sh_raft *raft)
 	}
 }
 
-/* A voter that has most of the log still to come would make every commit wait for it [D 4.2.1]. */
+/* A voter that has most of the log still to come would make every commit wait for it [D 4.2.1], and
+ * one that never answered, for ever. */
 static bool is_caught_up(struct sh_raft *raft, const struct sh_members *members)
 {
 	for (int i = 0; i < members->count; i++) {
@@ -464,10 +465,9 @@ static bool is_caught_up(struct sh_raft *raft, const struct sh_members *members)
 			continue;
 		}
 		const struct sh_raft_peer *peer = find_peer(raft, node);
-		uint64_t match = peer == NULL ? 0 : peer->match;
-		bool heard = peer == NULL || (match > 0 && raft->now - peer->heard_at <=
-								   raft->settings.election_ms);
-		if (!heard || match + raft->settings.window < raft->last) {
+		if (peer == NULL || peer->match == 0 ||
+			peer->match + raft->settings.window < raft->last ||
+			raft->now - peer->heard_at > raft->settings.election_ms) {
 			return false;
 		}
 	}

@@ -35,6 +35,7 @@ struct sh_region {
 	struct rt_bytes *views;   /* records being proposed */
 	uint32_t view_cap;
 	struct rt_timer beat;
+	bool beating;
 	void (*started)(void *arg);
 	void *started_arg;
 	struct rt_timer tick;
@@ -351,6 +352,33 @@ static void fill_next(struct sh_region *region)
 	}
 }
 
+/* Gives every replica that wants it the time. True: one of them has peers or looks for them. */
+static bool tick_replicas(struct sh_region *region, uint64_t now_ms)
+{
+	bool peers = false;
+	for (uint32_t i = 0; i < region->member_count && !region->host.failed; i++) {
+		struct sh_replica *replica = region->members[i].replica;
+		rt_err err = sh_replica_next_timeout(replica) <= now_ms
+				     ? sh_replica_tick(replica, now_ms)
+				     : RT_OK;
+		if (err != RT_OK) {
+			fail(region, err);
+		}
+		peers = peers || sh_raft_next_timeout(sh_replica_raft(replica)) != UINT64_MAX;
+	}
+	return peers;
+}
+
+/* Elections and heartbeats. A group of one needs neither, and the slow tick is enough for it. */
+static void beat(struct rt_worker *worker, struct rt_timer *timer)
+{
+	struct sh_region *region = RT_CONTAINER(timer, struct sh_region, beat);
+	region->beating = tick_replicas(region, rt_worker_now_ms(worker));
+	if (region->beating) {
+		rt_timer_start(worker, timer, BEAT_MS);
+	}
+}
+
 static void tick(struct rt_worker *worker, struct rt_timer *timer)
 {
 	struct sh_region *region = RT_CONTAINER(timer, struct sh_region, tick);
@@ -361,29 +389,13 @@ static void tick(struct rt_worker *worker, struct rt_timer *timer)
 			low ? "disk space is low: commands are refused"
 			    : "disk space is back: commands are served");
 	}
+	if (!region->beating) {
+		beat(worker, &region->beat);
+	}
 	ac_host_trim_idle(&region->host, rt_worker_now_ms(worker));
 	atomic_store_explicit(
 		&region->host.count.memory, region->host.memory, memory_order_relaxed);
 	rt_timer_start(worker, timer, TICK_MS);
-}
-
-/* Elections and heartbeats. A group of one needs neither, and then nothing ticks. */
-static void beat(struct rt_worker *worker, struct rt_timer *timer)
-{
-	struct sh_region *region = RT_CONTAINER(timer, struct sh_region, beat);
-	uint64_t now_ms = rt_worker_now_ms(worker);
-	bool again = false;
-	for (uint32_t i = 0; i < region->member_count && !region->host.failed; i++) {
-		struct sh_replica *replica = region->members[i].replica;
-		rt_err err = sh_replica_tick(replica, now_ms);
-		if (err != RT_OK) {
-			fail(region, err);
-		}
-		again = again || sh_replica_next_timeout(replica) != UINT64_MAX;
-	}
-	if (again) {
-		rt_timer_start(worker, timer, BEAT_MS);
-	}
 }
 
 /* ---- life ---- */
