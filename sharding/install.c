@@ -53,7 +53,7 @@ static void ask(struct sh_replica *replica)
 			.to = in->source,
 			.term = replica->raft.term,
 			.index = in->next,
-			.commit = in->target,
+			.commit = in->next > in->target ? in->next - 1 : in->target,
 			.round = in->question}};
 	in->retry_at = replica->now + sh_host_election_ms(replica) / 2;
 	sh_outbox_host(replica, &fetch);

@@ -387,8 +387,11 @@ rt_err sh_core_on_append_result(struct sh_raft *raft, const struct sh_raft_messa
 	if (m->index > raft->last || m->round > raft->round || m->stamp > raft->now) {
 		return RT_E_PROTO;
 	}
+	if (m->round < peer->round) {
+		return RT_OK; /* A later answer said as much, or it was another membership. */
+	}
 	peer->heard_at = raft->now;
-	peer->round = m->round > peer->round ? m->round : peer->round;
+	peer->round = m->round;
 	peer->stamp = m->stamp > peer->stamp ? m->stamp : peer->stamp;
 	if ((m->flags & SH_FLAG_REJECT) != 0) {
 		on_reject(raft, peer, m);
@@ -438,15 +441,20 @@ rt_err sh_raft_propose(struct sh_raft *raft, uint32_t count, uint64_t *out_first
 	return RT_OK;
 }
 
-/* Peers keep what is known of them; who is new begins at the end of the log. */
+/* Peers keep what is known of them; who is new begins at the end of the log, and in a round of its
+ * own: what it said in an earlier membership of this term, with a log that it may have lost since,
+ * carries an older one. */
 void sh_core_sync_peers(struct sh_raft *raft)
 {
 	struct sh_raft_peer old[SH_MEMBERS_MAX];
 	memcpy(old, raft->peers, sizeof(old));
 	const struct sh_members *members = &sh_raft_members(raft)->members;
 	memset(raft->peers, 0, sizeof(raft->peers));
+	raft->round++;
+	raft->round_at = raft->now;
 	for (int i = 0; i < members->count; i++) {
 		raft->peers[i] = new_peer(raft, members->node[i]);
+		raft->peers[i].round = raft->round;
 		for (uint32_t k = 0; k < SH_MEMBERS_MAX; k++) {
 			if (old[k].node == members->node[i]) {
 				raft->peers[i] = old[k];

@@ -140,7 +140,7 @@ void sim_check_loss(struct sim_replica *r, const struct sim_op *op)
 	if (op->kind == SIM_OP_CUT) {
 		const struct sim_record *record = sim_log_at(&r->image, op->index);
 		SIM_CHECK(r,
-			record == NULL || r->image_lost || op->index > truth->count ||
+			record == NULL || r->image_lost || op->index > op->known ||
 				!is_true(truth, op->index, record),
 			"cuts off the committed entry %" PRIu64, op->index);
 		return;

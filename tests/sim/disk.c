@@ -88,6 +88,7 @@ rt_err sim_disk_write(struct sim_replica *r, const struct sh_write *write)
 		break;
 	case SH_WRITE_CUT:
 		op.kind = SIM_OP_CUT;
+		op.known = r->sim->truth[r->group].count;
 		break;
 	case SH_WRITE_WIPE:
 		op.kind = SIM_OP_WIPE;

@@ -18,7 +18,7 @@ static rt_err port_read(void *arg, const struct sh_replica_read *read)
 static uint64_t port_first(void *arg)
 {
 	const struct sim_replica *r = arg;
-	return r->view.count == 0 ? 1 : r->view.first;
+	return r->view.first;
 }
 
 static rt_err port_meta(

@@ -120,6 +120,7 @@ struct sim_op {
 	enum sim_op_kind kind;
 	uint32_t group;
 	uint64_t index;
+	uint64_t known;  /* CUT: what was committed anywhere when it was asked for */
 	bool installing; /* WIPE: the log comes from a peer and is not whole yet */
 	struct sim_record *record;
 	struct sim_row row;

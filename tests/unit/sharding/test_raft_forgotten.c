@@ -169,8 +169,10 @@ static void a_learner_nobody_heard_is_not_promoted(void **state)
 	drain(&one);
 	assert_err(sh_raft_propose_members(&one.raft, &voter, &index), RT_E_AGAIN);
 	hear(&one, 10,
-		(struct sh_raft_message){
-			.type = SH_MSG_APPEND_RESULT, .term = one.raft.term, .index = 1});
+		(struct sh_raft_message){.type = SH_MSG_APPEND_RESULT,
+			.round = one.raft.round,
+			.term = one.raft.term,
+			.index = 1});
 	assert_err(sh_raft_propose_members(&one.raft, &voter, &index), RT_OK);
 	drain(&one);
 	close_one(&one);
@@ -218,8 +220,10 @@ static void a_leader_knows_nothing_of_members_from_its_earlier_terms(void **stat
 	drain(&one);
 	change(&one, members_of(2, 1));
 	hear(&one, 10,
-		(struct sh_raft_message){
-			.type = SH_MSG_APPEND_RESULT, .term = one.raft.term, .index = 2});
+		(struct sh_raft_message){.type = SH_MSG_APPEND_RESULT,
+			.term = one.raft.term,
+			.index = 2,
+			.round = one.raft.round});
 	assert_int_equal(one.raft.peers[1].match, 2);
 	struct sh_members alone = members_of(1, 1);
 	struct sh_raft_entry entry = {.term = 9, .members = &alone};
@@ -245,6 +249,31 @@ static void a_leader_knows_nothing_of_members_from_its_earlier_terms(void **stat
 	close_one(&one);
 }
 
+/* The same within one term: the answer of the member that it was arrives when it is one again, with
+ * an empty log. */
+static void an_answer_of_an_earlier_membership_does_not_count(void **state)
+{
+	(void)state;
+	struct one one;
+	open_one(&one, &(struct sh_raft_restore){.members = members_of(1, 1)});
+	start_one(&one);
+	assert_err(sh_raft_stored(&one.raft, 1, one.raft.generation), RT_OK);
+	drain(&one);
+	change(&one, members_of(2, 1));
+	struct sh_raft_message late = {.type = SH_MSG_APPEND_RESULT,
+		.term = one.raft.term,
+		.index = 2,
+		.round = one.raft.round};
+	change(&one, members_of(1, 1));
+	change(&one, members_of(2, 1));
+	hear(&one, 10, late);
+	assert_int_equal(one.raft.peers[1].match, 0);
+	late.round = one.raft.round;
+	hear(&one, 10, late);
+	assert_int_equal(one.raft.peers[1].match, 2);
+	close_one(&one);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1) {
@@ -258,6 +287,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(who_loses_its_vote_stands_until_that_is_committed),
 		cmocka_unit_test(a_sole_voter_leads_at_once_when_that_set_is_known_to_be_committed),
 		cmocka_unit_test(a_leader_knows_nothing_of_members_from_its_earlier_terms),
+		cmocka_unit_test(an_answer_of_an_earlier_membership_does_not_count),
 		cmocka_unit_test(a_learner_nobody_heard_is_not_promoted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
