@@ -274,6 +274,54 @@ static void an_answer_of_an_earlier_membership_does_not_count(void **state)
 	close_one(&one);
 }
 
+static void a_host_cannot_have_sent_what_is_not_there(void **state)
+{
+	(void)state;
+	struct one one;
+	open_one(&one, &(struct sh_raft_restore){.members = members_of(1, 1)});
+	start_one(&one);
+	assert_err(sh_raft_stored(&one.raft, 1, one.raft.generation), RT_OK);
+	drain(&one);
+	struct sh_members two = members_of(2, 1);
+	uint64_t index;
+	assert_err(sh_raft_propose_members(&one.raft, &two, &index), RT_OK);
+	assert_err(sh_raft_propose(&one.raft, 1, &index), RT_OK);
+	drain(&one);
+	assert_true(one.raft.peers[1].offered);
+	assert_err(sh_raft_sent(&one.raft, 2, 3), RT_E_INVAL);
+	assert_true(one.raft.peers[1].offered);
+	assert_err(sh_raft_sent(&one.raft, 2, 1), RT_OK);
+	drain(&one);
+	close_one(&one);
+}
+
+/* The log that was fetched ends in a term that this node never heard of. */
+static void an_install_brings_its_term(void **state)
+{
+	(void)state;
+	struct one one;
+	open_one(&one, &(struct sh_raft_restore){.term = 2, .members = members_of(2, 3)});
+	start_one(&one);
+	hear(&one, 10,
+		(struct sh_raft_message){
+			.type = SH_MSG_INSTALL, .term = 3, .index = 7, .log_term = 2});
+	assert_true(one.raft.installing);
+	struct sh_raft_set set = {.index = 1, .members = members_of(2, 3)};
+	assert_err(sh_raft_installed(&one.raft, 9, 5, &set), RT_OK);
+	assert_int_equal(one.raft.term, 5);
+	assert_int_equal(one.raft.vote, 0);
+	assert_int_equal(one.raft.commit, 9);
+	drain(&one);
+	/* Once more, of what it has: nothing is dropped. */
+	hear(&one, 20,
+		(struct sh_raft_message){
+			.type = SH_MSG_INSTALL, .term = 5, .index = 9, .log_term = 5});
+	assert_false(one.raft.installing);
+	assert_int_equal(one.said.type, SH_MSG_APPEND_RESULT);
+	assert_int_equal(one.said.index, 9);
+	close_one(&one);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1) {
@@ -288,6 +336,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_sole_voter_leads_at_once_when_that_set_is_known_to_be_committed),
 		cmocka_unit_test(a_leader_knows_nothing_of_members_from_its_earlier_terms),
 		cmocka_unit_test(an_answer_of_an_earlier_membership_does_not_count),
+		cmocka_unit_test(a_host_cannot_have_sent_what_is_not_there),
+		cmocka_unit_test(an_install_brings_its_term),
 		cmocka_unit_test(a_learner_nobody_heard_is_not_promoted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
