@@ -88,7 +88,6 @@ rt_err sim_disk_write(struct sim_replica *r, const struct sh_write *write)
 		break;
 	case SH_WRITE_CUT:
 		op.kind = SIM_OP_CUT;
-		op.known = r->sim->truth[r->group].count;
 		break;
 	case SH_WRITE_WIPE:
 		op.kind = SIM_OP_WIPE;
@@ -178,13 +177,13 @@ static void apply(struct sim *sim, struct sim_node *node, struct sim_op *op)
 		sim_log_push(&r->image, op->record);
 		break;
 	case SIM_OP_CUT:
-		sim_check_loss(r, op);
 		sim_log_cut(&r->image, op->index);
+		sim_check_loss(r);
 		break;
 	case SIM_OP_WIPE:
 		sim_log_wipe(&r->image, op->index);
 		r->image_lost = op->installing;
-		sim_check_loss(r, op);
+		sim_check_loss(r);
 		break;
 	case SIM_OP_TRIM:
 		sim_log_trim(&r->image, op->index);
@@ -194,7 +193,7 @@ static void apply(struct sim *sim, struct sim_node *node, struct sim_op *op)
 		break;
 	case SIM_OP_INSTALLING:
 		r->image_lost = true;
-		sim_check_loss(r, op);
+		sim_check_loss(r);
 		break;
 	}
 	RT_MAYBE(sim->healed);

@@ -120,7 +120,6 @@ struct sim_op {
 	enum sim_op_kind kind;
 	uint32_t group;
 	uint64_t index;
-	uint64_t known;  /* CUT: what was committed anywhere when it was asked for */
 	bool installing; /* WIPE: the log comes from a peer and is not whole yet */
 	struct sim_record *record;
 	struct sim_row row;
@@ -359,7 +358,7 @@ void sim_check_step(struct sim_replica *r);
 void sim_check_send(struct sim_replica *r, const struct sh_message *message);
 void sim_check_op(struct sim_replica *r, const struct sim_op *op);
 /* After a cut, before a wipe reaches the image: what is committed stays on a quorum. */
-void sim_check_loss(struct sim_replica *r, const struct sim_op *op);
+void sim_check_loss(struct sim_replica *r);
 void sim_check_hard(struct sim_replica *r, struct rt_bytes row);
 void sim_check_opened(struct sim_replica *r);
 void sim_check_told(struct sim_replica *r, uint64_t upto);
