@@ -208,7 +208,8 @@ static void put_node(struct bytes *b, const struct ex_world *world, uint32_t at)
 	const uint64_t timeout = raft->settings.election_ms;
 	put(b, raft->term);
 	put(b, raft->vote | raft->leader << 4);
-	put(b, (uint64_t)(raft->role | raft->installing << 2 | raft->removed << 3));
+	put(b, (uint64_t)raft->role | (uint64_t)raft->installing << 2 |
+			(uint64_t)raft->removed << 3);
 	put(b, raft->install_source);
 	put(b, raft->bar_term);
 	put(b, raft->bar_index);
