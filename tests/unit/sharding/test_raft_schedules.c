@@ -169,13 +169,15 @@ static void a_stale_rejection_does_not_stop_a_follower(void **state)
 		.to = 1,
 		.term = term,
 		.index = match,
-		.hint = match - 4};
+		.hint = match - 4,
+		.round = peer->round}; /* an older one would not be looked at */
 	bed_heal(bed);
 	assert_err(bed_say(bed, &late, NULL), RT_OK);
 	assert_true(peer->next > peer->match);
 	for (uint64_t index = 1; index <= match; index++) {
 		late.index = index;
 		late.hint = 1;
+		late.round = peer->round;
 		assert_err(bed_say(bed, &late, NULL), RT_OK);
 		assert_true(peer->next > match && peer->match == match);
 	}
