@@ -9,12 +9,13 @@ cmd_LISTENER_SRCS := \
 tests/unit/cmd/trouped/test_listener_EXTRA := $(cmd_LISTENER_SRCS) tests/unit/cmd/trouped/fake_node.c
 tests/unit/cmd/trouped/test_peers_EXTRA := cmd/trouped/peers.c cmd/trouped/connection.c
 tests/unit/cmd/test_nearest_EXTRA := cmd/nearest.c
-tests/unit/cmd/trouped/test_config_EXTRA := cmd/trouped/config.c cmd/trouped/url.c cmd/nearest.c
+tests/unit/cmd/trouped/test_config_EXTRA := cmd/trouped/address.c cmd/trouped/config.c cmd/trouped/url.c cmd/nearest.c
 tests/unit/cmd/troupe/test_options_EXTRA := cmd/troupe/options.c cmd/nearest.c
 
 PROGRAMS += cmd/trouped/trouped
 cmd/trouped/trouped_SRCS := $(cmd_LISTENER_SRCS) \
 	cmd/nearest.c \
+	cmd/trouped/address.c \
 	cmd/trouped/config.c \
 	cmd/trouped/main.c \
 	cmd/trouped/screen.c
