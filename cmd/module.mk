@@ -30,6 +30,17 @@ cmd/troupe/troupe_SRCS := \
 	cmd/nearest.c \
 	cmd/troupe/bench.c \
 	cmd/troupe/client.c \
+	cmd/troupe/cluster/admin.c \
+	cmd/troupe/cluster/ask.c \
+	cmd/troupe/cluster/check.c \
+	cmd/troupe/cluster/child.c \
+	cmd/troupe/cluster/hashes.c \
+	cmd/troupe/cluster/ports.c \
+	cmd/troupe/cluster/status.c \
+	cmd/troupe/cluster/table.c \
+	cmd/troupe/cluster/up.c \
+	cmd/troupe/cluster/view.c \
+	cmd/troupe/cluster/watch.c \
 	cmd/troupe/main.c \
 	cmd/troupe/node.c \
 	cmd/troupe/options.c \
