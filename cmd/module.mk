@@ -11,6 +11,11 @@ tests/unit/cmd/trouped/test_peers_EXTRA := cmd/trouped/peers.c cmd/trouped/conne
 tests/unit/cmd/test_nearest_EXTRA := cmd/nearest.c
 tests/unit/cmd/trouped/test_config_EXTRA := cmd/trouped/address.c cmd/trouped/config.c cmd/trouped/url.c cmd/nearest.c
 tests/unit/cmd/troupe/test_options_EXTRA := cmd/troupe/options.c cmd/nearest.c
+tests/unit/cmd/troupe/cluster/test_hashes_EXTRA := cmd/troupe/cluster/hashes.c
+tests/unit/cmd/troupe/cluster/test_ports_EXTRA := cmd/troupe/cluster/ports.c
+tests/unit/cmd/troupe/cluster/test_table_EXTRA := \
+	$(addprefix cmd/troupe/cluster/,table.c view.c watch.c)
+tests/unit/cmd/troupe/cluster/test_view_EXTRA := cmd/troupe/cluster/view.c
 
 PROGRAMS += cmd/trouped/trouped
 cmd/trouped/trouped_SRCS := $(cmd_LISTENER_SRCS) \
