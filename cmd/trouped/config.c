@@ -64,7 +64,7 @@ static const struct setting settings[] = {
 		"a leader unheard so long is replaced; the same on all nodes (1000)"},
 	{"heartbeat-ms", NUMBER, false, AT(heartbeat_ms), 1, 30000, "MS",
 		"between two signs of life of a leader (100)"},
-	{"dead-after", NUMBER, false, AT(dead_after_s), 1, 4000000, "SECONDS",
+	{"dead-after", NUMBER, false, AT(dead_after_s), 1, 86400, "SECONDS",
 		"a node of a new cluster unheard so long is replaced (60)"},
 	{"log-level", LEVEL, false, AT(log_level), 0, 0, "LEVEL",
 		"debug, info, warn, error or off (info)"},

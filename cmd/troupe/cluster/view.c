@@ -335,7 +335,7 @@ size_t tr_group_sound(const struct tr_view *view, const struct tr_group *group)
 static bool is_close(uint64_t least, uint64_t most)
 {
 	uint64_t slack = most / 8;
-	return most - least <= (slack < 2 ? 2 : slack);
+	return most - least <= (slack < 1 ? 1 : slack);
 }
 
 static bool members_are_even(const struct tr_view *view, size_t nodes)
