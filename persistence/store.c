@@ -13,6 +13,11 @@ uint32_t ps_store_shard_count(const struct ps_store *store)
 	return store->shard_count;
 }
 
+uint32_t ps_store_log_count(const struct ps_store *store)
+{
+	return store->log_count;
+}
+
 const char *ps_store_id(const struct ps_store *store)
 {
 	return store->id;
@@ -25,25 +30,25 @@ static uint64_t load(const _Atomic uint64_t *position)
 
 uint64_t ps_store_first_offset(const struct ps_store *store, uint32_t shard)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	return load(&store->shards[shard].first);
 }
 
 uint64_t ps_store_last_offset(const struct ps_store *store, uint32_t shard)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	return load(&store->shards[shard].last);
 }
 
 uint64_t ps_store_durable_offset(const struct ps_store *store, uint32_t shard)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	return load(&store->shards[shard].durable);
 }
 
 uint64_t ps_store_index_watermark(const struct ps_store *store, uint32_t shard)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	return load(&store->shards[shard].watermark);
 }
 
@@ -80,7 +85,7 @@ static bool was_cut(const struct ps_shard *at, uint64_t cuts)
 rt_err ps_store_read(struct ps_store *store, uint32_t shard, uint64_t from, uint64_t upto,
 	ps_visit_fn *visit, void *arg, struct rt_errinfo *info)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	struct ps_shard *at = &store->shards[shard];
 	uint64_t cuts = load(&at->cuts);
 	uint64_t first = load(&at->first);
@@ -124,7 +129,7 @@ rt_err ps_store_read(struct ps_store *store, uint32_t shard, uint64_t from, uint
 rt_err ps_store_get(struct ps_store *store, uint32_t shard, uint64_t offset, struct rt_bytes *out,
 	struct rt_errinfo *info)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	const struct ps_shard *at = &store->shards[shard];
 	uint64_t cuts = load(&at->cuts);
 	if (offset < load(&at->first) || offset > load(&at->last)) {

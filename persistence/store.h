@@ -45,6 +45,9 @@ RT_NODISCARD rt_err ps_store_open(
 void ps_store_close(struct ps_store *store);
 
 uint32_t ps_store_shard_count(const struct ps_store *store);
+/* Logs in it, shard_count + 1: index shard_count is the log of the cluster itself. Whatever takes a
+ * shard here takes that index too. A store made before there was one has it empty. */
+uint32_t ps_store_log_count(const struct ps_store *store);
 /* Random id made when the store was created, printable. */
 const char *ps_store_id(const struct ps_store *store);
 /* First offset still in the log of a shard (1 for an untrimmed one) and the last one found at
