@@ -4,6 +4,7 @@
 
 #include "persistence/db.h"
 #include "runtime/base/assert.h"
+#include "runtime/base/hash.h"
 
 #define SCAN_READAHEAD (2u * 1024u * 1024u)
 #define SCAN_LONG      4096u /* records: worth reading ahead for */
@@ -150,6 +151,25 @@ rt_err ps_store_get(struct ps_store *store, uint32_t shard, uint64_t offset, str
 	}
 	*out = rt_bytes_of(value, size);
 	return RT_OK;
+}
+
+static bool add_to_hash(void *arg, uint64_t offset, struct rt_bytes record)
+{
+	struct ps_log_hash *sum = arg;
+	uint64_t one = rt_hash_mix(rt_hash(record.data, record.size) + offset);
+	sum->hash = rt_hash_mix(sum->hash + one);
+	sum->last = offset;
+	return true;
+}
+
+rt_err ps_store_hash(struct ps_store *store, uint32_t shard, uint64_t upto, struct ps_log_hash *out,
+	struct rt_errinfo *info)
+{
+	uint64_t durable = ps_store_durable_offset(store, shard);
+	uint64_t first = ps_store_first_offset(store, shard);
+	*out = (struct ps_log_hash){.first = first, .last = first - 1};
+	return ps_store_read(
+		store, shard, first, upto < durable ? upto : durable, add_to_hash, out, info);
 }
 
 rt_err ps_store_meta_get(

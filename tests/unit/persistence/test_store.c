@@ -441,6 +441,59 @@ static void the_log_of_the_cluster_is_one_more(void **state)
 	assert_int_equal(world_readable(world, cluster - 1), 20);
 }
 
+static uint64_t hash_of(struct world *world, uint32_t shard, uint64_t upto, uint64_t last)
+{
+	struct ps_log_hash got;
+	assert_err(ps_store_hash(world->store, shard, upto, &got, NULL), RT_OK);
+	assert_int_equal(got.first, 1);
+	assert_int_equal(got.last, last);
+	return got.hash;
+}
+
+/* Records of the log of the other world's shard 0 into this one's shard 1: `swap` takes two of them
+ * in the other order, `flip` changes one bit of one. */
+static void copy_log(struct world *from, struct world *to, uint64_t swap, uint64_t flip)
+{
+	for (uint64_t offset = 1; offset <= 20; offset++) {
+		struct ps_log_row row = {.shard = 1, .offset = offset};
+		uint64_t source = offset == swap       ? offset + 1
+				  : offset == swap + 1 ? offset - 1
+						       : offset;
+		assert_err(ps_store_get(from->store, 0, source, &row.record, NULL), RT_OK);
+		if (offset == flip) {
+			((uint8_t *)(uintptr_t)row.record.data)[row.record.size - 1] ^= 0x10;
+		}
+		assert_err(ps_store_append(to->store, &row, 1, NULL, 0, NULL), RT_OK);
+		free((void *)(uintptr_t)row.record.data);
+	}
+	assert_err(ps_store_sync(to->store, NULL), RT_OK);
+}
+
+static void equal_logs_have_equal_hashes(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	assert_err(world_append(world, 0, 20), RT_OK);
+	assert_int_equal(hash_of(world, 0, UINT64_MAX, 0), hash_of(world, 1, UINT64_MAX, 0));
+	assert_err(ps_store_sync(world->store, NULL), RT_OK);
+	uint64_t whole = hash_of(world, 0, UINT64_MAX, 20), part = hash_of(world, 0, 19, 19);
+	assert_int_not_equal(whole, part);
+	static const struct {
+		uint64_t swap, flip;
+		bool equal;
+	} copies[] = {{0, 0, true}, {7, 0, false}, {0, 1, false}, {0, 20, false}};
+	for (size_t i = 0; i < sizeof(copies) / sizeof(copies[0]); i++) {
+		struct world *other = world_new();
+		world_open(other);
+		copy_log(world, other, copies[i].swap == 0 ? UINT64_MAX - 1 : copies[i].swap,
+			copies[i].flip);
+		assert_int_equal(hash_of(other, 1, 100, 20) == whole, copies[i].equal);
+		assert_int_equal(
+			hash_of(other, 1, 19, 19) == part, copies[i].equal || copies[i].flip == 20);
+		world_free(other);
+	}
+}
+
 static void refuses_a_second_owner(void **state)
 {
 	struct world *world = *state;
@@ -580,6 +633,7 @@ int main(void)
 		TEST(refuses_another_shard_count),
 		TEST(makes_64_shards_when_nobody_says_how_many),
 		TEST(the_log_of_the_cluster_is_one_more),
+		TEST(equal_logs_have_equal_hashes),
 		TEST(refuses_a_second_owner),
 		TEST(makes_no_store_unless_told),
 		TEST(counts_what_is_stored),
