@@ -1,26 +1,36 @@
 # sharding: the Raft core and its host, shard regions, feeds, the node that holds them together.
 sharding_PREFIX := sh
 sharding_SRCS := \
+	sharding/ask.c \
 	sharding/cache.c \
+	sharding/calls.c \
 	sharding/feed.c \
+	sharding/hash.c \
 	sharding/install.c \
+	sharding/join.c \
 	sharding/mark.c \
 	sharding/members.c \
 	sharding/message.c \
 	sharding/node.c \
 	sharding/outbox.c \
+	sharding/outgoing.c \
+	sharding/peers.c \
 	sharding/raft.c \
 	sharding/raft_elect.c \
 	sharding/raft_follow.c \
 	sharding/raft_lead.c \
 	sharding/raft_log.c \
 	sharding/reads.c \
+	sharding/reconcile.c \
 	sharding/region.c \
 	sharding/region_shard.c \
 	sharding/replica.c \
+	sharding/report.c \
 	sharding/restore.c \
+	sharding/self.c \
+	sharding/serve.c \
 	sharding/status.c
-sharding_PROTOS :=
+sharding_PROTOS := sharding/cluster.proto
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c

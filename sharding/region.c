@@ -776,6 +776,17 @@ bool sh_region_serves(const struct sh_region *region, uint32_t group)
 	       region->members[group / region->options.worker_count].serving == SH_SERVING;
 }
 
+uint32_t sh_region_unknown(const struct sh_region *region)
+{
+	uint32_t unknown = 0;
+	for (uint32_t i = 0; i < region->member_count; i++) {
+		const struct sh_region_shard *member = &region->members[i];
+		bool here = member->leader == region->options.node;
+		unknown += member->leader == 0 || (here && member->serving != SH_SERVING);
+	}
+	return unknown;
+}
+
 void sh_region_quarantined(struct sh_region *region, struct pr_text *out)
 {
 	pr_text_str(out, "[");
