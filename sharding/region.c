@@ -9,6 +9,7 @@
 #include "runtime/base/assert.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/container.h"
+#include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "sharding/region_core.h"
 
