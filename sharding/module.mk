@@ -3,6 +3,7 @@ sharding_PREFIX := sh
 sharding_SRCS := \
 	sharding/cache.c \
 	sharding/feed.c \
+	sharding/handshake.c \
 	sharding/install.c \
 	sharding/mark.c \
 	sharding/members.c \
@@ -19,7 +20,11 @@ sharding_SRCS := \
 	sharding/region_shard.c \
 	sharding/replica.c \
 	sharding/restore.c \
-	sharding/status.c
+	sharding/status.c \
+	sharding/transport.c \
+	sharding/transport_gate.c \
+	sharding/transport_in.c \
+	sharding/transport_out.c
 sharding_PROTOS :=
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
@@ -32,6 +37,9 @@ tests/unit/sharding/test_replica_memory_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_memory_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 tests/unit/sharding/test_restore_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_schedules_EXTRA := tests/support/hostbed.c
+tests/unit/sharding/test_transport_EXTRA := tests/support/transportbed.c
+tests/unit/sharding/test_transport_gate_EXTRA := tests/support/transportbed.c
+tests/unit/sharding/test_transport_life_EXTRA := tests/support/transportbed.c
 
 # Only the unit test compiles it: protobuf-c against our own encoding.
 tests/unit/sharding/test_message_PROTOS := sharding/peer.proto
