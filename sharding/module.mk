@@ -6,6 +6,7 @@ sharding_SRCS := \
 	sharding/calls.c \
 	sharding/feed.c \
 	sharding/hash.c \
+	sharding/handshake.c \
 	sharding/install.c \
 	sharding/join.c \
 	sharding/mark.c \
@@ -31,6 +32,12 @@ sharding_SRCS := \
 	sharding/serve.c \
 	sharding/status.c
 sharding_PROTOS := sharding/cluster.proto
+	sharding/status.c \
+	sharding/transport.c \
+	sharding/transport_gate.c \
+	sharding/transport_in.c \
+	sharding/transport_out.c
+sharding_PROTOS :=
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c
@@ -42,6 +49,9 @@ tests/unit/sharding/test_replica_memory_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_memory_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 tests/unit/sharding/test_restore_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_replica_schedules_EXTRA := tests/support/hostbed.c
+tests/unit/sharding/test_transport_EXTRA := tests/support/transportbed.c
+tests/unit/sharding/test_transport_gate_EXTRA := tests/support/transportbed.c
+tests/unit/sharding/test_transport_life_EXTRA := tests/support/transportbed.c
 
 # Only the unit test compiles it: protobuf-c against our own encoding.
 tests/unit/sharding/test_message_PROTOS := sharding/peer.proto

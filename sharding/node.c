@@ -159,6 +159,14 @@ static void addresses(void *arg, const char **rpc, const char **peer)
 	*peer = sh_peers_url(node->peers);
 }
 
+void sh_node_identity(
+	const struct sh_node *node, const char **cluster, uint64_t *number, const char **peer)
+{
+	*cluster = node->self.cluster;
+	*number = node->self.node;
+	*peer = sh_peers_url(node->peers);
+}
+
 void sh_node_advertise(struct sh_node *node, const char *rpc)
 {
 	char *copy = strdup(rpc);

@@ -53,6 +53,10 @@ RT_NODISCARD rt_err sh_node_open(const struct sh_node_options *options,
 	const struct ac_registry *registry, struct sh_node **out, struct rt_errinfo *info);
 void sh_node_close(struct sh_node *node);
 
+/* Who this node is: its cluster's id, its number, and the URL at which other nodes reach it ("": a
+ * node alone). They live as long as the node. */
+void sh_node_identity(
+	const struct sh_node *node, const char **cluster, uint64_t *number, const char **peer);
 /* URL at which clients reach this node, for the others to know; copied. */
 void sh_node_advertise(struct sh_node *node, const char *rpc);
 /* Waits until every shard's leader is known here, at most so long. False: it is not. */

@@ -250,10 +250,11 @@ static void stop(struct house *house)
 
 static int serve(struct house *house)
 {
-	const struct td_screen screen = {.config = &house->config,
+	struct td_screen screen = {.config = &house->config,
 		.registry = house->registry,
 		.listener = house->listener,
 		.node = house->node};
+	sh_node_identity(house->node, &screen.cluster, &screen.number, &screen.peer);
 	wait_until_ready(house);
 	td_screen_print(&screen, stdout);
 	wait_for_the_end();
