@@ -57,7 +57,8 @@ enum troupe_kind { /* Kind of troupe.proto */
 	TROUPE_FEED = 4,
 	TROUPE_TYPES = 5,
 	TROUPE_STATUS = 6,
-	TROUPE_PING = 7
+	TROUPE_PING = 7,
+	TROUPE_CLUSTER = 8 /* name: "status" or "hash"; JSON text both ways */
 };
 
 struct troupe_client_options {
@@ -78,6 +79,8 @@ struct troupe_call {
 	size_t command_id_size;
 	int64_t expected;    /* sequence number the entity must be at; -1: any */
 	uint32_t timeout_ms; /* 0: the client's */
+	bool stale;          /* reads: from what the node that is asked has, maybe behind */
+	uint64_t after;      /* reads: include this offset of the entity's shard; 0: any */
 };
 
 struct troupe_answer {
@@ -87,6 +90,7 @@ struct troupe_answer {
 	size_t payload_size;
 	uint32_t shard;
 	uint64_t offset, seq;
+	uint64_t node; /* which served it; 0: it is no member of a cluster */
 	uint32_t events;
 	uint32_t retry_after_ms;
 	uint32_t attempts; /* how often it was sent */

@@ -905,6 +905,7 @@ static void codes_are_those_of_the_wire(void **state)
 	assert_string_equal(troupe_code_name(-1), "?");
 	assert_string_equal(troupe_code_name(TROUPE_E_PROTOCOL), "protocol");
 	assert_int_equal(TROUPE_PING, TROUPE__KIND__KIND_PING);
+	assert_int_equal(TROUPE_CLUSTER, TROUPE__KIND__KIND_CLUSTER);
 }
 
 int main(void)

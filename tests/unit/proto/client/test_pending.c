@@ -121,7 +121,9 @@ static void each_try_carries_its_place_and_the_time_that_is_left(void **state)
 		.payload = "xyz",
 		.payload_size = 3,
 		.json = true,
-		.expected = 4};
+		.expected = 4,
+		.stale = true,
+		.after = 1 << 20};
 	struct pr_pending *pending = pr_pending_new(&call, id);
 	pending->deadline_ms = 10000;
 	static const uint64_t nows[] = {0, 9000, 9999, 10000, 20000};
@@ -138,6 +140,8 @@ static void each_try_carries_its_place_and_the_time_that_is_left(void **state)
 		assert_int_equal(view.timeout_ms, left[i]);
 		assert_int_equal(view.expected, 5);
 		assert_true(view.json);
+		assert_true(view.stale);
+		assert_int_equal(view.after, 1 << 20);
 		assert_true(rt_bytes_equal(view.name, rt_bytes_str("Deposit")));
 		assert_true(rt_bytes_equal(view.payload, rt_bytes_str("xyz")));
 		assert_true(rt_bytes_equal(view.command_id, rt_bytes_of(id, 16)));
