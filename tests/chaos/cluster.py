@@ -254,7 +254,7 @@ class Total:
 
 def main():
 	args = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-	args.add_argument("--seconds", type=float, default=float(os.environ.get("CHAOS_SECONDS", 1800)))
+	args.add_argument("--seconds", type=float, default=float(os.environ.get("CHAOS_SECONDS") or 1800))
 	args.add_argument("--nodes", type=int, default=0, help="3 or 5; both by turns when not given")
 	args.add_argument("--seed", type=int)
 	args.add_argument("--rate", type=int, default=3000, help="operations per second, all clients")

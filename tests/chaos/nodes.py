@@ -345,6 +345,25 @@ def compare(reports, groups):
 	return differences, lagging
 
 
+def compare_at(cluster, status):
+	"""Compares all replicas while commands go on: each group as far as its shortest replica goes."""
+	reports = {number: cluster.hashes(node) for number, node in status.place.items()}
+	differences, compared = [], 0
+	for g in status.groups:
+		have = {r["node"]: reports.get(r["node"], {}).get(g["shard"]) for r in g["replicas"]}
+		if not all(have.values()) or len(have) < 2:
+			continue
+		upto = min(h[1] for h in have.values())
+		for number, h in have.items():
+			if h[1] != upto:
+				have[number] = cluster.hashes(status.place[number], shard=g["shard"],
+				                              upto=upto)[g["shard"]]
+		compared += 1
+		if len(set(have.values())) > 1:
+			differences.append(f"shard {g['shard']}: {have}")
+	return differences, compared
+
+
 def check_compare(reports, groups, rnd):
 	"""Changes one replica's hash and takes one away; says what was not noticed."""
 	several = [g for g in groups if len(g["replicas"]) > 1]

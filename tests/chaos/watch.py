@@ -30,8 +30,10 @@ class Watch:
 	def count(self):
 		return int.from_bytes(self.counts[:8], sys.byteorder)
 
-	def errors(self):
-		return int.from_bytes(self.counts[8:], sys.byteorder)
+	def failed(self, which):
+		"""Calls that ended without success, and all calls, of the clients which(its nodes)."""
+		rows = [s for key, rows in self.streams.items() if which(self.clients[key[0]]) for s in rows]
+		return sum(s.code != "OK" for s in rows), len(rows)
 
 	def finish(self):
 		"""Ends it and reads what it saw: (client, account) -> rows in order, and its shard."""
