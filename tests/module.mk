@@ -19,6 +19,8 @@ tests/unit/sharding/test_raft_memory_LDFLAGS := $(addprefix -Wl$(comma)--wrap=,m
 # Programs that tests in other languages use.
 TEST_TOOLS := tests/chaos/load
 tests/chaos/load_SRCS := tests/chaos/load.c
+TEST_TOOLS += tests/chaos/gap
+tests/chaos/gap_SRCS := tests/chaos/gap.c
 TEST_TOOLS += tests/explore/explore
 tests/explore/explore_SRCS := $(addprefix tests/explore/,explore.c scenarios.c state.c step.c world.c)
 
