@@ -30,14 +30,12 @@ sharding_SRCS := \
 	sharding/restore.c \
 	sharding/self.c \
 	sharding/serve.c \
-	sharding/status.c
-sharding_PROTOS := sharding/cluster.proto
 	sharding/status.c \
 	sharding/transport.c \
 	sharding/transport_gate.c \
 	sharding/transport_in.c \
 	sharding/transport_out.c
-sharding_PROTOS :=
+sharding_PROTOS := sharding/cluster.proto
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c

@@ -720,7 +720,7 @@ void sh_region_cut_waits(struct sh_region *region)
 {
 	region->closing = true;
 	for (uint32_t i = 0; i < region->member_count; i++) {
-		ac_stream_drop(&region->members[i].shard, "the node is shutting down");
+		ac_stream_cut(&region->members[i].shard, "the node is shutting down");
 	}
 }
 
