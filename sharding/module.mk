@@ -1,7 +1,12 @@
 # sharding: the Raft core and its host, shard regions, feeds, the node that holds them together.
-sharding_PREFIX := sh
+sharding_PREFIX := sh|troupe__cluster
 sharding_SRCS := \
+	sharding/allocate.c \
 	sharding/cache.c \
+	sharding/cluster.c \
+	sharding/cluster_state.c \
+	sharding/coordinator.c \
+	sharding/coordinator_status.c \
 	sharding/feed.c \
 	sharding/install.c \
 	sharding/mark.c \
@@ -18,10 +23,12 @@ sharding_SRCS := \
 	sharding/region.c \
 	sharding/region_shard.c \
 	sharding/replica.c \
+	sharding/reports.c \
 	sharding/restore.c \
 	sharding/status.c
-sharding_PROTOS :=
+sharding_PROTOS := sharding/cluster.proto
 PROTOS += $(sharding_PROTOS)
+tests/unit/sharding/test_cluster_EXTRA := tests/support/given.c
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_install_source_EXTRA := tests/support/hostbed.c
