@@ -1,12 +1,17 @@
 # sharding: the Raft core and its host, shard regions, feeds, the node that holds them together.
-sharding_PREFIX := sh
+sharding_PREFIX := sh|troupe__cluster
 sharding_SRCS := \
+	sharding/allocate.c \
 	sharding/ask.c \
 	sharding/cache.c \
 	sharding/calls.c \
+	sharding/cluster.c \
+	sharding/cluster_state.c \
+	sharding/coordinator.c \
+	sharding/coordinator_status.c \
 	sharding/feed.c \
-	sharding/hash.c \
 	sharding/handshake.c \
+	sharding/hash.c \
 	sharding/install.c \
 	sharding/join.c \
 	sharding/mark.c \
@@ -27,6 +32,7 @@ sharding_SRCS := \
 	sharding/region_shard.c \
 	sharding/replica.c \
 	sharding/report.c \
+	sharding/reports.c \
 	sharding/restore.c \
 	sharding/self.c \
 	sharding/serve.c \
@@ -37,6 +43,7 @@ sharding_SRCS := \
 	sharding/transport_out.c
 sharding_PROTOS := sharding/cluster.proto
 PROTOS += $(sharding_PROTOS)
+tests/unit/sharding/test_cluster_EXTRA := tests/support/given.c
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_install_source_EXTRA := tests/support/hostbed.c
