@@ -191,7 +191,9 @@ static bool join_again(const Troupe__Cluster__ClusterState *state,
 			"node %" PRIu64 " has left the cluster; join with an empty data folder",
 			known->node);
 	}
-	if (strcmp(known->rpc, command->rpc) != 0 || strcmp(known->peer, command->peer) != 0) {
+	bool said = command->rpc[0] != '\0' || command->peer[0] != '\0';
+	if (said && (strcmp(known->rpc, command->rpc) != 0 ||
+			    strcmp(known->peer, command->peer) != 0)) {
 		emit_announced(known->node, command->rpc, command->peer, out);
 		member.rpc = command->rpc;
 		member.peer = command->peer;
@@ -209,8 +211,9 @@ static bool decide_join(const Troupe__Cluster__ClusterState *state,
 	if (command->cluster[0] != '\0' && strcmp(command->cluster, state->cluster) != 0) {
 		return troupe_refuse(out, "this is cluster %s", state->cluster);
 	}
+	bool known = command->rpc[0] != '\0' || command->peer[0] != '\0';
 	if (!refuse_member(out, command->key, command->name) ||
-		!refuse_urls(out, command->rpc, command->peer)) {
+		(known && !refuse_urls(out, command->rpc, command->peer))) {
 		return false;
 	}
 	for (size_t i = 0; i < state->n_members; i++) {
