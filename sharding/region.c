@@ -95,8 +95,10 @@ static void on_follow(void *arg, uint64_t term, uint64_t leader)
 	(void)term;
 	(void)leader;
 	if (member->shard.leading) {
-		ac_shard_drop(&member->shard, "this node no longer leads the shard; the outcome is "
-					      "unknown, repeat with the same command id");
+		ac_shard_drop(&member->shard,
+			"this node no longer leads the shard; the outcome is "
+			"unknown, repeat with the same command id",
+			UINT64_MAX);
 	}
 }
 
@@ -232,7 +234,8 @@ static rt_err propose(struct sh_region *region, struct ac_shard *shard)
 	if (err == RT_E_FENCED || err == RT_E_AGAIN) {
 		take_back(round, shard);
 		if (shard->leading) {
-			ac_shard_drop(shard, "the leadership of the shard is moving");
+			ac_shard_drop(shard, "the leadership of the shard is moving",
+				ac_shard_proposed(shard));
 		}
 		err = RT_OK;
 	} else {
@@ -506,7 +509,7 @@ void sh_region_cut_waits(struct sh_region *region)
 {
 	region->closing = true;
 	for (uint32_t i = 0; i < region->member_count; i++) {
-		ac_stream_drop(&region->members[i].shard, "the node is shutting down");
+		ac_stream_cut(&region->members[i].shard, "the node is shutting down");
 	}
 }
 
@@ -517,7 +520,7 @@ void sh_region_drop(struct sh_region *region, const char *why)
 	region->closing = true;
 	for (uint32_t i = 0; i < region->member_count; i++) {
 		sh_replica_fail(region->members[i].replica);
-		ac_shard_drop(&region->members[i].shard, why);
+		ac_shard_drop(&region->members[i].shard, why, UINT64_MAX);
 	}
 	if (region->starting > 0) {
 		region->starting = 0;
