@@ -168,7 +168,8 @@ static bool who_of(const struct parts *parts, struct sh_handshake *out)
 	struct sh_identity *who = &out->who;
 	bool cluster = text_of(parts->text[F_CLUSTER], who->cluster, sizeof(who->cluster));
 	bool key = text_of(parts->text[F_KEY], who->key, sizeof(who->key));
-	bool rpc = text_of(parts->text[F_RPC], out->rpc, sizeof(out->rpc));
+	bool rpc = parts->text[F_RPC].size == 0 || /* a node that serves no clients yet */
+		   text_of(parts->text[F_RPC], out->rpc, sizeof(out->rpc));
 	bool peer = text_of(parts->text[F_PEER], out->peer, sizeof(out->peer));
 	who->node = parts->number[F_NODE];
 	who->instance = parts->number[F_INSTANCE];

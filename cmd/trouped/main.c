@@ -19,6 +19,7 @@
 #define EXIT_USAGE       2
 #define EXIT_STORAGE     70
 #define READY_WITHIN_MS  30000u
+#define READY_STEP_MS    100u
 #define STOP_WITHIN_USEC 4700000 /* of the 5 s that a stop may take */
 
 /* ---- what ends the process ---- */
@@ -226,8 +227,12 @@ static rt_err start(struct house *house, struct rt_errinfo *info)
 /* Who starts a node to use it wants to know when it is of use. */
 static void wait_until_ready(struct house *house)
 {
-	uint32_t wait_ms = house->config.join.count > 0 ? READY_WITHIN_MS : 0;
-	if (!sh_node_wait_ready(house->node, wait_ms)) {
+	uint32_t left_ms = house->config.join.count > 0 ? READY_WITHIN_MS : 0;
+	bool ready = sh_node_wait_ready(house->node, 0);
+	for (; !ready && left_ms > 0 && !ended(); left_ms -= READY_STEP_MS) {
+		ready = sh_node_wait_ready(house->node, READY_STEP_MS);
+	}
+	if (!ready) {
 		rt_log(RT_LOG_WARN, "trouped",
 			"not every shard has a leader that is known here yet; calls wait for one");
 	}
