@@ -90,13 +90,13 @@ struct troupe_answer {
 	size_t payload_size;
 	uint32_t shard;
 	uint64_t offset, seq;
-	uint64_t node; /* which served it; 0: it is no member of a cluster */
 	uint32_t events;
 	uint32_t retry_after_ms;
 	uint32_t attempts; /* how often it was sent */
 	bool repeated;     /* the node had seen this command id before */
 	const void *command_id;
 	size_t command_id_size;
+	uint64_t node; /* which served it; 0: it is no member of a cluster */
 };
 
 typedef void troupe_answer_fn(void *arg, const struct troupe_answer *answer);
