@@ -6,10 +6,10 @@
  *	flight    is in a message that was sent or is being sent; flight->calls[flight_index]
  *	(neither) backs off before the next try, or is being delivered by the thread that holds it
  *
- * A flight is one message at a time on a REQ context, of which it has one per node: IDLE -> SENDING
- *-> RECEIVING -> DELIVERING -> IDLE. Only the callback of its aio moves it on; taking it from IDLE
- *to SENDING is done under the lock by whoever finds work for it. nng is called without the lock,
- *except nng_aio_cancel, whose callback never runs on the caller's stack.
+ * A flight is one message at a time, on a REQ context of the node it goes to: IDLE -> SENDING ->
+ * RECEIVING -> DELIVERING -> IDLE. Only the callback of its aio moves it on; taking it from IDLE to
+ * SENDING is done under the lock by whoever finds work for it. nng is called without the lock,
+ * except nng_aio_cancel, whose callback never runs on the caller's stack.
  */
 #include "proto/client/client.h"
 
