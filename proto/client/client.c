@@ -6,10 +6,10 @@
  *	flight    is in a message that was sent or is being sent; flight->calls[flight_index]
  *	(neither) backs off before the next try, or is being delivered by the thread that holds it
  *
- * A flight is one REQ context with one message at a time: IDLE -> SENDING -> RECEIVING ->
- * DELIVERING -> IDLE. Only the callback of its aio moves it on; taking it from IDLE to SENDING is
- * done under the lock by whoever finds work for it. nng is called without the lock, except
- * nng_aio_cancel, whose callback never runs on the caller's stack.
+ * A flight is one message at a time, on a REQ context of the node it goes to: IDLE -> SENDING ->
+ * RECEIVING -> DELIVERING -> IDLE. Only the callback of its aio moves it on; taking it from IDLE to
+ * SENDING is done under the lock by whoever finds work for it. nng is called without the lock,
+ * except nng_aio_cancel, whose callback never runs on the caller's stack.
  */
 #include "proto/client/client.h"
 
@@ -38,13 +38,8 @@
 #define DRAIN_MS       250u
 #define GRACE_MS       100u /* an aio outlives the deadlines of its calls, which the wheel keeps */
 
-/* With other nodes to ask, a try of an ordinary call gets 2 s, the next ones twice as long up to
- * 16 s: the node is told so and says by then that it has not begun. If it says nothing, the client
- * leaves it a little later. */
-#define PATIENCE_MS       2000u
-#define PATIENCE_DOUBLED  3u
-#define PATIENCE_GRACE_MS 500u
-#define BUSY_TRIES        4u /* "busy" is mostly about load, which other nodes pass on as well */
+#define PATIENCE_GRACE_MS 500u /* a node that does not answer in time is left a little later */
+#define BUSY_TRIES        4u   /* "busy" is mostly about load, which other nodes pass on as well */
 
 enum flight_state {
 	IDLE,
@@ -116,15 +111,6 @@ static uint64_t mix(uint64_t value)
 
 /* ---- taking flights ------------------------------------------------------------------------ */
 
-static uint32_t patience_ms(const struct pr_flight *flight, const struct pr_pending *pending)
-{
-	if (flight->slow || flight->client->nodes.count == 1) {
-		return UINT32_MAX;
-	}
-	uint32_t tries = pending->attempts;
-	return PATIENCE_MS << (tries < PATIENCE_DOUBLED ? tries : PATIENCE_DOUBLED);
-}
-
 /* Encodes flight->calls into a message of its own. False: no memory. */
 static bool build(struct pr_flight *flight, size_t room, uint64_t now)
 {
@@ -137,7 +123,9 @@ static bool build(struct pr_flight *flight, size_t room, uint64_t now)
 	uint8_t *at = start;
 	for (uint32_t i = 0; i < flight->count; i++) {
 		struct pr_pending *pending = flight->calls[i];
-		uint32_t most = patience_ms(flight, pending);
+		uint32_t most = flight->slow ? UINT32_MAX
+					     : pr_nodes_patience_ms(
+						       &flight->client->nodes, pending->attempts);
 		longest = most > longest ? most : longest;
 		at = pr_pending_put(at, pending, i, now, most);
 		pending->attempts++;

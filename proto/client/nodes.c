@@ -19,6 +19,10 @@
 #define DOUBT_TICKS     5u
 #define DIAL_TICKS      3u /* what a connection may take before the next node is dialled as well */
 
+/* Longer than an election, so that few calls are sent twice when a leader is lost. */
+#define PATIENCE_MS      2000u
+#define PATIENCE_DOUBLED 3u
+
 bool pr_node_connected(const struct pr_node *node)
 {
 	return atomic_load_explicit(&node->pipes, memory_order_relaxed) > 0;
@@ -74,6 +78,12 @@ void pr_nodes_leave(struct pr_nodes *nodes, struct pr_node *node, struct pr_erra
 	if (dial_next(nodes, errands)) {
 		node->doubt_ticks = DOUBT_TICKS; /* so that the new one is asked first */
 	}
+}
+
+uint32_t pr_nodes_patience_ms(const struct pr_nodes *nodes, uint32_t tries)
+{
+	uint32_t doublings = tries < PATIENCE_DOUBLED ? tries : PATIENCE_DOUBLED;
+	return nodes->count == 1 ? UINT32_MAX : PATIENCE_MS << doublings;
 }
 
 void pr_node_owes(struct pr_node *node, bool soon)

@@ -86,6 +86,9 @@ bool pr_node_connected(const struct pr_node *node);
 struct pr_node *pr_nodes_pick(struct pr_nodes *nodes, struct pr_errands *errands);
 /* The node did not serve what it was asked, while others might. */
 void pr_nodes_leave(struct pr_nodes *nodes, struct pr_node *node, struct pr_errands *errands);
+/* What a try gets when there are other nodes to ask, after so many earlier ones; UINT32_MAX: all
+ * the time there is. The node is told, and says by then that it has not begun. */
+uint32_t pr_nodes_patience_ms(const struct pr_nodes *nodes, uint32_t tries);
 /* A message goes to the node; it was answered, or the client has given it up. */
 void pr_node_owes(struct pr_node *node, bool soon);
 void pr_node_settled(struct pr_node *node, bool soon);
