@@ -99,6 +99,11 @@ bool mem_disk_busy(const struct mem_disk *disk)
 	       (store->reads > 0 || (store->writer != NULL && mem_writer_busy(store->writer)));
 }
 
+bool mem_disk_broken(const struct mem_disk *disk)
+{
+	return disk->broken;
+}
+
 bool mem_disk_failed(const struct mem_disk *disk)
 {
 	return disk->store != NULL && disk->store->base.failed;
@@ -128,6 +133,13 @@ struct rt_bytes mem_disk_record(const struct mem_disk *disk, uint32_t shard, uin
 {
 	const struct mem_record *record =
 		shard < disk->log_count ? mem_log_at(&disk->image.logs[shard], offset) : NULL;
+	return record == NULL ? (struct rt_bytes){0} : rt_bytes_of(record->bytes, record->size);
+}
+
+struct rt_bytes mem_disk_written(const struct mem_disk *disk, uint32_t shard, uint64_t offset)
+{
+	const struct mem_record *record =
+		disk->store == NULL ? NULL : mem_log_at(&disk->store->logs[shard], offset);
 	return record == NULL ? (struct rt_bytes){0} : rt_bytes_of(record->bytes, record->size);
 }
 
@@ -317,6 +329,7 @@ static struct mem_store *store_new(struct mem_disk *disk)
 	store->base.dir = disk->name;
 	memcpy(store->base.id, disk->id, sizeof(disk->id));
 	store->base.shard_count = disk->shard_count;
+	store->base.log_count = disk->log_count;
 	store->base.shards = calloc(disk->log_count, sizeof(*store->base.shards));
 	store->logs = calloc(disk->log_count, sizeof(*store->logs));
 	RT_ASSERT(store->base.shards != NULL && store->logs != NULL);
