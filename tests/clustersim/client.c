@@ -147,7 +147,7 @@ static void send_to(struct cs *cs, struct cs_client *client, uint32_t node)
 	cs->stats->calls++;
 	if (!cs_net_reaches(cs, node)) {
 		/* Never got there, or nobody knows that it did not. */
-		op->answered += !cs->nodes[node].up;
+		op->unrun += !cs->nodes[node].up;
 		return;
 	}
 	struct attempt *attempt = malloc(sizeof(*attempt));
@@ -382,7 +382,7 @@ void cs_client_call(struct cs *cs, struct cs_event *event)
 	/* The payload of an operator's command that was answered is gone. */
 	bool over = op->kind == CS_OP_ADMIN && op->outcome != CS_PENDING;
 	if (!node->up || node->boot != attempt->boot || over) {
-		op->answered++; /* It will never get there. */
+		op->unrun++; /* It will never get there. */
 		return;
 	}
 	struct call *call = call_new(cs, attempt);
@@ -448,6 +448,13 @@ static void check_same(struct cs *cs, const struct cs_op *op, const struct cs_an
 	}
 }
 
+/* Nothing was written, and nothing of it will be. */
+static bool ran_not(uint32_t code)
+{
+	return code == TROUPE__CODE__CODE_REFUSED || code == TROUPE__CODE__CODE_CONFLICT ||
+	       code == TROUPE__CODE__CODE_BUSY || code == TROUPE__CODE__CODE_UNAVAILABLE;
+}
+
 void cs_client_answer(struct cs *cs, struct cs_event *event)
 {
 	const struct reply *reply = event->data;
@@ -455,7 +462,7 @@ void cs_client_answer(struct cs *cs, struct cs_event *event)
 	struct cs_client *client = &cs->clients[reply->attempt.client];
 	struct cs_op *op = op_of(cs, reply->attempt.op);
 	cs->stats->answers++;
-	op->answered++;
+	op->unrun += ran_not(answer->code);
 	CS_TRACE(cs,
 		"c%u %u is answered code %u seq %" PRIu64 " at %" PRIu64 " balance %" PRId64
 		"%s by n%" PRIu64 " %s",

@@ -206,7 +206,8 @@ struct cs_op {
 	uint32_t repeats;           /* of this older one's id; 0: none */
 	uint64_t invoked, returned; /* CS_NEVER: not yet */
 	enum cs_outcome outcome;
-	uint32_t attempts, answered; /* more than answered: one may still arrive */
+	uint32_t attempts,
+		unrun; /* sendings; those of which it is known that nothing was written */
 	uint64_t seq, offset;
 	uint32_t events;
 	bool has_balance;
@@ -265,8 +266,8 @@ struct cs_shape { /* The character of a seed. Times in microseconds, shares in p
 	uint32_t drift_ppm;
 	struct mem_shape disk;
 	/* clients */
-	uint32_t client_loss, think_max, timeout_min, timeout_max, double_send, reads, stale_reads, repeats,
-		expecting, deadlines;
+	uint32_t client_loss, think_max, timeout_min, timeout_max, double_send, reads, stale_reads,
+		repeats, expecting, deadlines;
 };
 
 struct cs {

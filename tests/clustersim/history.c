@@ -165,11 +165,11 @@ static void check_done(struct history *history, const struct cs_op *op)
 		"op %u was answered a balance of %" PRId64, op->id, op->balance);
 }
 
-/* One sending that was not answered may still have been carried out later. */
+/* Another sending of it may have been carried out later, unless each is known not to have been. */
 static void check_refused(struct history *history, const struct cs_op *op)
 {
 	CS_CHECK(history->cs,
-		op->repeats != 0 || op->attempts > op->answered || history->record_of[op->id] == 0,
+		op->repeats != 0 || op->attempts > op->unrun || history->record_of[op->id] == 0,
 		"op %u was refused and is there", op->id);
 }
 
@@ -181,7 +181,8 @@ static void check_order(struct history *history, uint32_t entity)
 	uint32_t latest_op = 0;
 	for (uint64_t seq = 1; seq < stream->count; seq++) {
 		const struct cs_op *op = &history->cs->ops[stream->steps[seq].op];
-		CS_CHECK(history->cs, op->returned >= latest,
+		/* Who was refused and is there was sent more than once. */
+		CS_CHECK(history->cs, op->outcome != CS_DONE || op->returned >= latest,
 			"op %u had returned before op %u began, and stands behind it", op->id,
 			latest_op);
 		if (op->invoked > latest) {

@@ -95,8 +95,8 @@ void mem_disk_break(struct mem_disk *disk, enum mem_break how)
 bool mem_disk_busy(const struct mem_disk *disk)
 {
 	const struct mem_store *store = disk->store;
-	return store != NULL &&
-	       (store->reads > 0 || (store->writer != NULL && mem_writer_busy(store->writer)));
+	return store != NULL && (store->reads > 0 || store->news > 0 ||
+					(store->writer != NULL && mem_writer_busy(store->writer)));
 }
 
 bool mem_disk_broken(const struct mem_disk *disk)
@@ -200,6 +200,7 @@ void mem_news(struct mem_store *store, struct rt_worker *worker, struct rt_post 
 	struct news *news = malloc(sizeof(*news));
 	RT_ASSERT(news != NULL);
 	*news = (struct news){worker, post};
+	store->news++;
 	mem_at(store, store->news_at, MEM_EV_NEWS, news);
 }
 
@@ -219,6 +220,7 @@ static void happen(struct mem_store *store, const struct mem_event *event)
 		mem_writer_synced(event->what);
 		break;
 	case MEM_EV_NEWS:
+		store->news--;
 		tell(event->what);
 		break;
 	case MEM_EV_READ:
@@ -389,12 +391,7 @@ void ps_store_close(struct ps_store *base)
 	} else if (!store->crashed) {
 		save(store);
 	}
-	while (store->heap_count > 0) {
-		struct mem_event event = take_event(store);
-		if (event.kind == MEM_EV_NEWS) {
-			tell(event.what);
-		}
-	}
+	RT_ASSERT(store->news == 0 && store->reads == 0);
 	for (uint32_t i = 0; i < disk->log_count; i++) {
 		mem_log_done(&store->logs[i]);
 	}
