@@ -339,7 +339,7 @@ static bool look(
 			answer.error[0] != '\0' ? answer.error : troupe_code_name(answer.code));
 	} else if (tr_view_read(rt_bytes_of(answer.payload, answer.payload_size), view, &info) !=
 		   RT_OK) {
-		snprintf(text, room, "%s", info.text);
+		snprintf(text, room, "%.200s", info.text);
 	} else {
 		size_t placed = 0;
 		for (size_t i = 0; i < view->group_count; i++) {
