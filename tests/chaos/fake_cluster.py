@@ -6,7 +6,7 @@ seen red without the product, and green.
 
 Faults: none; early-answer, stale-read (as fake_node.py); diverge (the second node's copy is another
 one); leave (a node ends by itself after some seconds); stuck (nothing is answered any more after some
-seconds); late-stop (ends with 0 after its disk failed).
+seconds).
 """
 import argparse
 import fcntl
@@ -170,9 +170,9 @@ class Member(fake_node.Node):
 
 	def batch(self, message):
 		with self.lock:
-			while self.fault == "stuck" and time.monotonic() > self.begun + 4:
+			while self.fault == "stuck" and time.monotonic() > self.begun + 2:
 				time.sleep(1)
-			if self.fault == "leave" and time.monotonic() > self.begun + 4:
+			if self.fault == "leave" and time.monotonic() > self.begun + 2:
 				os._exit(3)
 			with self.locked():
 				self.refresh()
@@ -187,7 +187,7 @@ class Member(fake_node.Node):
 			self.own.write(b".")
 			os.fdatasync(self.own.fileno())
 		except OSError:
-			os._exit(0 if self.fault == "late-stop" else 70)
+			os._exit(70)
 
 	def keep(self, lines):
 		self.touch()

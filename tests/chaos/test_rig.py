@@ -29,9 +29,9 @@ def kill_run(fault, rounds):
 	                "--longest", ".4")
 
 
-def cluster_run(fault, seconds=8):
+def cluster_run(fault, seconds=4):
 	return fake_run("fake_cluster.py", fault, "cluster.py", "--short", "--no-library", "--nodes", "3",
-	                "--seconds", str(seconds), "--epoch", "6", "--rate", "800", "--patience", "4")
+	                "--seconds", str(seconds), "--epoch", "3", "--rate", "800", "--patience", "4")
 
 
 class Harness(unittest.TestCase):
