@@ -46,6 +46,9 @@ struct ac_call {
 
 /* Frees what the answer needed; the call may be used again afterwards. */
 void ac_call_clear(struct ac_call *call);
+/* Forgets what was answered, so that it can be handled again from the beginning; the command id
+ * that the node made for it stays. */
+void ac_call_rewind(struct ac_call *call);
 
 /* For whoever answers: sets code and error text (formatted, kept by the call). */
 void ac_call_fail(struct ac_call *call, uint32_t code, const char *format, ...) RT_PRINTF(3, 4);

@@ -4,6 +4,7 @@ actors_DOMAIN_SRCS := \
 	actors/account/account.c \
 	actors/calculator/calculator.c
 actors_SRCS := $(actors_DOMAIN_SRCS) \
+	actors/after.c \
 	actors/call.c \
 	actors/decide.c \
 	actors/dedupe.c \
@@ -15,6 +16,7 @@ actors_SRCS := $(actors_DOMAIN_SRCS) \
 	actors/recover.c \
 	actors/registry.c \
 	actors/repeat.c \
+	actors/reply.c \
 	actors/shard.c \
 	actors/stream.c
 actors_PROTOS := \

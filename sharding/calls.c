@@ -60,6 +60,21 @@ static bool is_read(const struct ac_call *call)
 	       call->in.kind == TROUPE__KIND__KIND_STATE;
 }
 
+/* Has the shard's log, or did: good enough for who asks for a stale answer. */
+static bool is_replica(const struct sh_region_shard *member)
+{
+	const struct sh_raft *raft = sh_replica_raft(member->replica);
+	const struct sh_raft_set *set = sh_raft_members(raft);
+	return set != NULL && !raft->installing &&
+	       sh_members_find(&set->members, raft->settings.node) >= 0;
+}
+
+/* A member hears it from the leader itself; others from outside. */
+uint64_t sh_calls_leader(const struct sh_region_shard *member)
+{
+	return is_replica(member) ? sh_replica_raft(member->replica)->leader : member->leader;
+}
+
 static void answer(struct sh_region *region, struct ac_call *call)
 {
 	region->host.answered(&region->host, call);
@@ -288,7 +303,7 @@ void sh_calls_link(struct sh_region *region, uint64_t node, bool up)
 	}
 	for (uint32_t i = 0; i < region->member_count; i++) {
 		struct sh_region_shard *member = &region->members[i];
-		if (!up && member->leader == node && member->serving == SH_ASLEEP) {
+		if (!up && member->leader == node) {
 			member->leader = 0;
 		}
 		if (up && member->held_count > 0) {
@@ -325,18 +340,10 @@ static void copy_answer(struct ac_call *call, const struct pr_answer *from)
 	call->out.command_id = made;
 }
 
-static bool knows_itself(const struct sh_region_shard *member)
-{
-	const struct sh_raft_set *set = sh_raft_members(sh_replica_raft(member->replica));
-	return set != NULL && set->members.count > 0 && member->leader != 0;
-}
-
 static void moved(struct sh_region *region, struct ac_call *call, uint64_t from, uint64_t hint)
 {
 	struct sh_region_shard *member = sh_region_member(region, call->shard);
-	if (!knows_itself(member) && member->leader == from) {
-		member->leader = hint == from ? 0 : hint;
-	} else if (member->leader == 0) {
+	if (hint != from && (member->leader == from || member->leader == 0)) {
 		member->leader = hint;
 	}
 	/* Tried again by the clock, so that two nodes which point at each other do not spin. */
@@ -452,15 +459,6 @@ void sh_calls_frame(struct sh_region *region, uint64_t from, struct rt_bytes bat
 }
 
 /* ---- the way ---- */
-/* Has the shard's log, or did: good enough for who asks for a stale answer. */
-static bool is_replica(const struct sh_region_shard *member)
-{
-	const struct sh_raft *raft = sh_replica_raft(member->replica);
-	const struct sh_raft_set *set = sh_raft_members(raft);
-	return set != NULL && !raft->installing &&
-	       sh_members_find(&set->members, raft->settings.node) >= 0;
-}
-
 /* Who leads is not known here: somebody who should hold the shard may know. */
 static uint64_t guess(struct sh_region *region, struct sh_region_shard *member)
 {
@@ -482,10 +480,11 @@ static uint64_t whom(struct sh_region *region, struct sh_region_shard *member)
 	if (wire == NULL) {
 		return 0;
 	}
-	if (member->leader != 0 && member->leader != self && wire->up(wire->arg, member->leader)) {
-		return member->leader;
+	uint64_t leader = sh_calls_leader(member);
+	if (leader != 0 && leader != self && wire->up(wire->arg, leader)) {
+		return leader;
 	}
-	return member->leader == 0 && !is_replica(member) ? guess(region, member) : 0;
+	return leader == 0 && !is_replica(member) ? guess(region, member) : 0;
 }
 
 static void serve(struct sh_region *region, struct sh_region_shard *member, struct ac_call *call)
@@ -503,8 +502,9 @@ static void not_here(struct sh_region *region, struct sh_region_shard *member, s
 		hold(region, member, call);
 		return;
 	}
+	uint64_t leader = sh_calls_leader(member);
 	call->out.code = SH_CODE_MOVED;
-	call->out.node = member->leader == region->options.node ? 0 : member->leader;
+	call->out.node = leader == region->options.node ? 0 : leader;
 	answer(region, call);
 }
 
@@ -541,6 +541,7 @@ void sh_calls_again(struct sh_region *region, struct ac_call *call)
 	call->next = NULL;
 	*region->moved_end = call;
 	region->moved_end = &call->next;
+	start_sweep(region); /* At the latest. */
 }
 
 void sh_calls_turn(struct sh_region *region)
@@ -557,7 +558,7 @@ void sh_calls_turn(struct sh_region *region)
 
 void sh_calls_route(struct sh_region_shard *member, uint64_t leader, uint64_t term)
 {
-	if (term < member->route_term || member->serving != SH_ASLEEP || knows_itself(member)) {
+	if (term < member->route_term || is_replica(member)) {
 		return;
 	}
 	member->route_term = term;

@@ -9,6 +9,7 @@
 #include "runtime/base/assert.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/container.h"
+#include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "sharding/region_core.h"
 
@@ -341,7 +342,7 @@ static void renew(struct sh_region *region)
 static void serve_turn(struct sh_region *region)
 {
 	struct ac_host *host = &region->host;
-	if (region->renews) {
+	if (region->renews && region->running) {
 		renew(region);
 	}
 	if (region->due) {
@@ -551,7 +552,7 @@ uint64_t sh_region_frame_workers(
 void sh_region_link(struct sh_region *region, uint64_t node, bool up)
 {
 	if (!region->stopped) {
-		region->report_now = region->report_now || up;
+		sh_report_link(region, node, up);
 		sh_calls_link(region, node, up);
 	}
 }
@@ -709,6 +710,7 @@ void sh_region_start(struct sh_region *region, void (*done)(void *arg), void *ar
 			return;
 		}
 	}
+	region->running = true;
 	region->stirred = true;
 	if (--region->starting == 0) {
 		done(arg);
@@ -719,7 +721,7 @@ void sh_region_cut_waits(struct sh_region *region)
 {
 	region->closing = true;
 	for (uint32_t i = 0; i < region->member_count; i++) {
-		ac_stream_drop(&region->members[i].shard, "the node is shutting down");
+		ac_stream_cut(&region->members[i].shard, "the node is shutting down");
 	}
 }
 
@@ -774,6 +776,18 @@ bool sh_region_serves(const struct sh_region *region, uint32_t group)
 {
 	return sh_region_owns(region, group) &&
 	       region->members[group / region->options.worker_count].serving == SH_SERVING;
+}
+
+uint32_t sh_region_unknown(const struct sh_region *region)
+{
+	uint32_t unknown = 0;
+	for (uint32_t i = 0; i < region->member_count; i++) {
+		const struct sh_region_shard *member = &region->members[i];
+		uint64_t leader = sh_calls_leader(member);
+		bool here = leader == region->options.node;
+		unknown += leader == 0 || (here && member->serving != SH_SERVING);
+	}
+	return unknown;
 }
 
 void sh_region_quarantined(struct sh_region *region, struct pr_text *out)

@@ -92,5 +92,7 @@ void sh_region_quarantined(struct sh_region *region, struct pr_text *out);
 /* For status pages and the simulator's checks; NULL: not of this worker. */
 const struct sh_replica *sh_region_replica(const struct sh_region *region, uint32_t group);
 bool sh_region_serves(const struct sh_region *region, uint32_t group);
+/* Groups of this worker whose leader is not known. */
+uint32_t sh_region_unknown(const struct sh_region *region);
 
 #endif

@@ -17,6 +17,7 @@
 #include "sharding/region.h"
 #include "sharding/region_shard.h"
 
+#define SH_UP_MAX     64u
 #define SH_CODE_MOVED 64u /* between nodes only: not run, out.node may lead */
 
 struct sh_forward;
@@ -63,6 +64,9 @@ struct sh_region {
 	struct rt_timer steady;               /* reconcile, report */
 	uint64_t report_at_ms;
 	bool report_now;
+	uint64_t up[SH_UP_MAX]; /* nodes that can be reached */
+	uint32_t up_count;
+	bool running;
 	struct sh_coordinator *coordinator; /* on the owner of the meta group */
 	struct sh_coordinator_port coordinator_port;
 	struct rt_timer coordinate;
@@ -133,6 +137,8 @@ void sh_calls_sweep(struct rt_worker *worker, struct rt_timer *timer);
 /* Answers everything that waits. */
 void sh_calls_end(struct sh_region *region, const char *why);
 void sh_calls_done(struct sh_region *region);
+/* Node that leads as far as is known here, 0: nobody. */
+uint64_t sh_calls_leader(const struct sh_region_shard *member);
 /* Somebody outside says who leads. */
 void sh_calls_route(struct sh_region_shard *member, uint64_t leader, uint64_t term);
 /* False: the call was answered: names, sizes. */
@@ -140,6 +146,7 @@ bool sh_calls_check(const struct ac_registry *registry, struct ac_call *call);
 
 /* ---- report.c ---- */
 void sh_report_table(struct sh_region *region, uint64_t from, struct rt_bytes packed);
+void sh_report_link(struct sh_region *region, uint64_t node, bool up);
 void sh_report_tick(struct sh_region *region, uint64_t now_ms);
 const Troupe__Cluster__Placement *sh_report_target(const struct sh_region *region, uint32_t group);
 void sh_report_done(struct sh_region *region);

@@ -61,7 +61,7 @@ struct sh_region_shard {
 	bool starts_node; /* counted in region->starting */
 
 	/* ---- calls (calls.c) ---- */
-	uint64_t leader;     /* node believed to lead, 0: not known */
+	uint64_t leader; /* node said to lead, 0: not known; who is a member knows better */
 	uint64_t route_term; /* of the newest word about it from outside */
 	struct ac_call *held, **held_end;
 	uint32_t held_count;

@@ -191,17 +191,43 @@ static bool fill(struct sh_region *region, struct paper *paper)
 	return true;
 }
 
-/* Node that coordinates, as far as is known here; 0: nobody. */
-static uint64_t coordinator(struct sh_region *region)
+static bool is_up(const struct sh_region *region, uint64_t node)
 {
-	uint32_t meta = region->options.shard_count;
-	if (sh_region_owns(region, meta)) {
-		const struct sh_region_shard *member = sh_region_member(region, meta);
-		if (member->leader != 0) {
-			return member->leader;
+	for (uint32_t i = 0; i < region->up_count; i++) {
+		if (region->up[i] == node) {
+			return true;
 		}
 	}
-	return region->table == NULL ? 0 : region->table->coordinator;
+	return node == region->options.node;
+}
+
+void sh_report_link(struct sh_region *region, uint64_t node, bool up)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < region->up_count; i++) {
+		if (region->up[i] != node) {
+			region->up[kept++] = region->up[i];
+		}
+	}
+	region->up_count = kept;
+	if (up && kept < SH_UP_MAX) {
+		region->up[region->up_count++] = node;
+		region->report_now = true;
+	}
+}
+
+/* Node that coordinates, as far as is known here; 0: nobody, or nobody who can be reached. */
+static uint64_t coordinator(const struct sh_region *region)
+{
+	uint32_t meta = region->options.shard_count;
+	uint64_t node = region->table == NULL ? 0 : region->table->coordinator;
+	if (sh_region_owns(region, meta)) {
+		const struct sh_region_shard *member =
+			&region->members[meta / region->options.worker_count];
+		uint64_t leader = sh_calls_leader(member);
+		node = leader != 0 ? leader : node;
+	}
+	return is_up(region, node) ? node : 0;
 }
 
 static void deliver(struct sh_region *region, uint64_t to, struct rt_bytes frame)
@@ -209,8 +235,8 @@ static void deliver(struct sh_region *region, uint64_t to, struct rt_bytes frame
 	uint32_t worker = region->options.shard_count % region->options.worker_count;
 	if (to != region->options.node) {
 		const struct sh_wire *wire = region->options.wire;
-		if (wire != NULL && wire->send(wire->arg, to, SH_LANE_CALL, frame) != RT_OK) {
-			region->report_now = true;
+		if (wire != NULL) {
+			(void)wire->send(wire->arg, to, SH_LANE_CALL, frame); /* or the next one */
 		}
 	} else if (worker == rt_worker_index(region->host.worker)) {
 		sh_ask_report(region, to, rt_bytes_of(frame.data + 1, frame.size - 1));
@@ -219,6 +245,7 @@ static void deliver(struct sh_region *region, uint64_t to, struct rt_bytes frame
 	}
 }
 
+/* To a node, or, as nobody is known to coordinate, to everybody who can be reached. */
 static void send_report(struct sh_region *region, uint64_t to)
 {
 	struct paper paper = {0};
@@ -231,7 +258,13 @@ static void send_report(struct sh_region *region, uint64_t to)
 	if (frame != NULL) {
 		frame[0] = SH_FRAME_REPORT;
 		troupe__cluster__node_report__pack(&paper.report, frame + 1);
-		deliver(region, to, rt_bytes_of(frame, size + 1));
+		struct rt_bytes bytes = rt_bytes_of(frame, size + 1);
+		for (uint32_t i = 0; to == 0 && i < region->up_count; i++) {
+			deliver(region, region->up[i], bytes);
+		}
+		if (to != 0) {
+			deliver(region, to, bytes);
+		}
 	}
 	free(frame);
 	free(paper.list);
@@ -241,11 +274,9 @@ static void send_report(struct sh_region *region, uint64_t to)
 
 void sh_report_tick(struct sh_region *region, uint64_t now_ms)
 {
-	uint64_t to = coordinator(region);
-	if (to == 0 || (!region->report_now && now_ms < region->report_at_ms)) {
-		return;
+	if (region->report_now || now_ms >= region->report_at_ms) {
+		region->report_now = false;
+		region->report_at_ms = now_ms + REPORT_MS;
+		send_report(region, coordinator(region));
 	}
-	region->report_now = false;
-	region->report_at_ms = now_ms + REPORT_MS;
-	send_report(region, to);
 }
