@@ -25,7 +25,8 @@ static json_int_t number_of(const json_t *object, const char *name)
 	return json_is_integer(value) ? json_integer_value(value) : -1;
 }
 
-static rt_err read_one(struct tr_hashes *hashes, const json_t *object, struct rt_errinfo *info)
+static rt_err read_one(
+	struct tr_hashes *hashes, const json_t *object, bool again, struct rt_errinfo *info)
 {
 	json_int_t shard = number_of(object, "shard");
 	json_int_t first = number_of(object, "first");
@@ -37,9 +38,26 @@ static rt_err read_one(struct tr_hashes *hashes, const json_t *object, struct rt
 			hashes->node);
 	}
 	struct tr_hash *out = &hashes->of[shard];
-	*out = (struct tr_hash){.there = true, .first = (uint64_t)first, .upto = (uint64_t)upto};
+	if (again && !out->asked) {
+		return RT_OK; /* it may be longer by now */
+	}
+	out->there = true;
+	out->first = (uint64_t)first;
+	out->upto = (uint64_t)upto;
 	memcpy(out->hash, hash, strlen(hash) + 1);
 	return RT_OK;
+}
+
+/* What was asked for once more counts only if it is answered. */
+static bool forget_asked(struct tr_hashes *hashes)
+{
+	bool some = false;
+	for (size_t i = 0; i < hashes->count; i++) {
+		struct tr_hash *hash = &hashes->of[i];
+		some = some || hash->asked;
+		hash->there = hash->there && !hash->asked;
+	}
+	return some;
 }
 
 rt_err tr_hashes_read(struct tr_hashes *hashes, struct rt_bytes json, struct rt_errinfo *info)
@@ -52,11 +70,9 @@ rt_err tr_hashes_read(struct tr_hashes *hashes, struct rt_bytes json, struct rt_
 		err = rt_errinfo_set(info, RT_E_PROTO,
 			"the hashes of node %" PRIu64 " cannot be read", hashes->node);
 	}
-	for (size_t i = 0; err == RT_OK && i < hashes->count; i++) {
-		hashes->of[i].there = hashes->of[i].there && !hashes->of[i].asked;
-	}
+	bool again = err == RT_OK && forget_asked(hashes);
 	for (size_t i = 0; err == RT_OK && i < json_array_size(shards); i++) {
-		err = read_one(hashes, json_array_get(shards, i), info);
+		err = read_one(hashes, json_array_get(shards, i), again, info);
 	}
 	json_decref(root);
 	return err;

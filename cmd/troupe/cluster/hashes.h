@@ -34,7 +34,8 @@ struct tr_hashes {
 
 RT_NODISCARD rt_err tr_hashes_init(struct tr_hashes *hashes, uint64_t node, size_t count);
 void tr_hashes_done(struct tr_hashes *hashes); /* zeroed is a no-op */
-/* Takes what an answer says; shards that were not asked for stay as they are. RT_E_PROTO: info. */
+/* Takes what an answer says; once there was a question, of the shards in it only. RT_E_PROTO: info.
+ */
 RT_NODISCARD rt_err tr_hashes_read(
 	struct tr_hashes *hashes, struct rt_bytes json, struct rt_errinfo *info);
 

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,6 +28,11 @@ static bool is_free(uint16_t port)
 	return good;
 }
 
+static uint16_t port_of(unsigned long number)
+{
+	return number > UINT16_MAX ? 0 : (uint16_t)number;
+}
+
 /* Lines "RPC PEER", one a node. What is not there stays 0. */
 static rt_err load(const char *path, size_t count, struct tr_ports *out, struct rt_errinfo *info)
 {
@@ -34,9 +40,11 @@ static rt_err load(const char *path, size_t count, struct tr_ports *out, struct 
 	if (file == NULL) {
 		return errno == ENOENT ? RT_OK : rt_errinfo_set(info, RT_E_IO, "%s: %m", path);
 	}
-	unsigned rpc = 0, peer = 0;
-	for (size_t i = 0; i < count && fscanf(file, "%5u %5u", &rpc, &peer) == 2; i++) {
-		out[i] = (struct tr_ports){.rpc = (uint16_t)rpc, .peer = (uint16_t)peer};
+	char line[32];
+	for (size_t i = 0; i < count && fgets(line, sizeof(line), file) != NULL; i++) {
+		char *end = NULL;
+		out[i].rpc = port_of(strtoul(line, &end, 10));
+		out[i].peer = port_of(strtoul(end, NULL, 10));
 	}
 	fclose(file);
 	return RT_OK;

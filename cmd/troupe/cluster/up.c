@@ -447,7 +447,7 @@ static void catch_signals(struct up *up)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGHUP);
 	sigaddset(&signals, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &signals, &up->before);
+	pthread_sigmask(SIG_BLOCK, &signals, &up->before);
 	up->signals = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
@@ -486,7 +486,7 @@ static enum tr_exit run(struct up *up)
 		tr_child_done(&up->nodes[i].child);
 	}
 	close(up->signals);
-	sigprocmask(SIG_SETMASK, &up->before, NULL);
+	pthread_sigmask(SIG_SETMASK, &up->before, NULL);
 	return up->killed ? TR_UNAVAILABLE : code;
 }
 

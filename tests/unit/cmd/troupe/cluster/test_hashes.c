@@ -59,7 +59,10 @@ static void asks_longer_replicas_again_for_the_common_part(void **state)
 	assert_asks(1, "{\"upto\":[[0,7]]}");
 	assert_asks(2, "{\"upto\":[[2,5]]}");
 	assert_asks(3, "{\"upto\":[[0,7],[2,5]]}");
-	answer(1, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":7,\"hash\":\"c\"}]}");
+	/* Shard 2 has grown meanwhile, and was not asked for. */
+	answer(1, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":7,\"hash\":\"c\"},"
+		  "{\"shard\":2,\"first\":1,\"upto\":6,\"hash\":\"g\"}]}");
+	assert_int_equal(all[0].of[2].upto, 5);
 	answer(2, "{\"shards\":[{\"shard\":2,\"first\":1,\"upto\":5,\"hash\":\"b\"}]}");
 	answer(3, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":7,\"hash\":\"c\"},"
 		  "{\"shard\":2,\"first\":1,\"upto\":5,\"hash\":\"x\"}]}");
