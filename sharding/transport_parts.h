@@ -85,9 +85,9 @@ struct sh_outlet {
 	struct sh_line *line; /* NULL: none */
 	uint64_t next_at, backoff;
 
-	uv_mutex_t lock;                /* of what follows */
-	struct sh_line *standing;       /* takes frames; NULL: none does */
-	struct sh_chunk *queue, **tail; /* waits */
+	uv_mutex_t lock;               /* of what follows */
+	struct sh_line *standing;      /* takes frames; NULL: none does */
+	struct sh_chunk *queue, *last; /* waits */
 	struct sh_chunk *spare;
 	uint64_t queued; /* bytes, with those in flight */
 	bool sending, ping;
