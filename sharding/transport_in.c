@@ -264,14 +264,17 @@ static void on_received(void *arg)
 		broken(inlet, nng_strerror(result));
 		return;
 	}
-	atomic_store(&inlet->heard, sh_transport_now());
+	uint64_t now = sh_transport_now();
+	atomic_store(&inlet->heard, now);
 	inlet->have += big_fill(inlet, nng_aio_count(inlet->recv));
 	const char *why = take_all(inlet, &pinged);
 	if (why != NULL) {
 		broken(inlet, why);
 		return;
 	}
-	if (pinged) {
+	/* A ping may be stuck behind a large frame on a slow line; what moves is alive. */
+	if (pinged || now >= atomic_load(&inlet->ponged) + inlet->transport->silence / 4) {
+		atomic_store(&inlet->ponged, now);
 		pong(inlet);
 	}
 	if (pause_full(inlet)) {
@@ -569,7 +572,7 @@ static void stand(struct sh_inlet *inlet, uint64_t now)
 	inlet->buffer = buffer;
 	inlet->room = READ_BYTES;
 	inlet->state = SH_INLET_STANDS;
-	inlet->ponged = now;
+	atomic_store(&inlet->ponged, now);
 	atomic_store(&inlet->heard, now);
 	nng_aio_set_timeout(inlet->recv, NNG_DURATION_INFINITE);
 	nng_aio_set_timeout(inlet->send, NNG_DURATION_INFINITE);
@@ -599,11 +602,13 @@ static void watch(struct sh_inlet *inlet, uint64_t now)
 		return;
 	}
 	if (paused) {
-		if (now >= inlet->ponged + transport->silence / 4) {
-			inlet->ponged = now;
+		uint64_t due = atomic_load(&inlet->ponged) + transport->silence / 4;
+		if (now >= due) {
+			atomic_store(&inlet->ponged, now);
 			pong(inlet);
+			due = now + transport->silence / 4;
 		}
-		sh_transport_note_due(transport, inlet->ponged + transport->silence / 4);
+		sh_transport_note_due(transport, due);
 		return;
 	}
 	uint64_t silent_at = atomic_load(&inlet->heard) + 2 * transport->silence;

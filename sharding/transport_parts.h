@@ -122,7 +122,7 @@ struct sh_inlet {
 	_Atomic uint32_t events; /* enum sh_event */
 	_Atomic bool stands;
 	_Atomic uint64_t heard;
-	uint64_t ponged;
+	_Atomic uint64_t ponged;   /* ms */
 	_Atomic(const char *) why; /* of SH_BROKEN */
 
 	/* The keeper until it stands, then the callback of recv. */
