@@ -57,6 +57,8 @@ tests/unit/sharding/test_replica_schedules_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_transport_EXTRA := tests/support/transportbed.c
 tests/unit/sharding/test_transport_gate_EXTRA := tests/support/transportbed.c
 tests/unit/sharding/test_transport_life_EXTRA := tests/support/transportbed.c
+tests/unit/sharding/test_transport_memory_EXTRA := tests/support/transportbed.c
+tests/unit/sharding/test_transport_memory_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=strdup
 
 # Only the unit test compiles it: protobuf-c against our own encoding.
 tests/unit/sharding/test_message_PROTOS := sharding/peer.proto
