@@ -52,8 +52,8 @@ struct sh_transport_port {
 	/* A node can be reached (its RAFT and CALL lanes stand) or no longer. After `false` nothing
 	 * that was sent before will be answered for sure. */
 	void (*changed)(void *arg, uint64_t node, bool up);
-	/* May a node with this key be a member? Sets peer's URL as it says of itself. false: why says
-	 * the reason in words. */
+	/* May a node with this key be a member? Sets peer's URL as it says of itself. false: why
+	 * says the reason in words. */
 	bool (*known)(void *arg, const struct sh_identity *who, char *why, size_t room);
 	/* A peer refused this node: another cluster, an unknown member, a clone that lives. */
 	void (*refused)(void *arg, uint64_t node, const char *why);
@@ -61,10 +61,10 @@ struct sh_transport_port {
 
 struct sh_transport_options {
 	struct sh_identity self;
-	const char *listen;         /* nng URL: tcp://127.0.0.1:0, ipc:///path, tls+tcp://... */
-	uint32_t silence_ms;        /* a connection that does not answer so long is closed; 0: 2,000 */
-	uint64_t queue_bytes;       /* per peer and lane; 0: 64 MiB */
-	uint64_t unreleased_bytes;  /* per connection; 0: 32 MiB */
+	const char *listen;   /* nng URL: tcp://127.0.0.1:0, ipc:///path, tls+tcp://... */
+	uint32_t silence_ms;  /* a connection that does not answer so long is closed; 0: 2,000 */
+	uint64_t queue_bytes; /* per peer and lane; 0: 64 MiB */
+	uint64_t unreleased_bytes; /* per connection; 0: 32 MiB */
 	const struct sh_transport_port *port;
 	void *arg;
 };
@@ -78,10 +78,11 @@ const char *sh_transport_url(const struct sh_transport *transport);
 
 /* Dials a node from now on, again after each break (20 ms, doubling, up to 500 ms); another URL
  * than before: anew. NULL: hangs up. */
-RT_NODISCARD rt_err sh_transport_peer(struct sh_transport *transport, uint64_t node, const char *url);
+RT_NODISCARD rt_err sh_transport_peer(
+	struct sh_transport *transport, uint64_t node, const char *url);
 /* RT_E_CLOSED: not connected. RT_E_FULL: too much waits. In both cases nothing was sent. */
-RT_NODISCARD rt_err sh_transport_send(struct sh_transport *transport, uint64_t node,
-	enum sh_lane lane, struct rt_bytes frame);
+RT_NODISCARD rt_err sh_transport_send(
+	struct sh_transport *transport, uint64_t node, enum sh_lane lane, struct rt_bytes frame);
 bool sh_transport_up(const struct sh_transport *transport, uint64_t node);
 
 struct sh_transport_stats {
