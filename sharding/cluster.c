@@ -160,19 +160,19 @@ static void reply_joined(const Troupe__Cluster__ClusterState *state,
 {
 	Troupe__Cluster__Member *list[SH_CLUSTER_NODES_MAX + 1];
 	Troupe__Cluster__Joined reply = TROUPE__CLUSTER__JOINED__INIT;
-	for (size_t i = 0; i < state->n_members; i++) {
+	bool listed = false;
+	for (size_t i = 0; i < state->n_members && reply.n_members < SH_CLUSTER_NODES_MAX; i++) {
 		Troupe__Cluster__Member *member = state->members[i];
-		if (member->state != SH_NODE_LEFT && member->node != joined->node &&
-			reply.n_members < SH_CLUSTER_NODES_MAX) {
+		if (member->node == joined->node) {
+			list[reply.n_members++] = joined;
+			listed = true;
+		} else if (member->state != SH_NODE_LEFT) {
 			list[reply.n_members++] = member;
 		}
 	}
-	size_t at = reply.n_members;
-	for (; at > 0 && list[at - 1]->node > joined->node; at--) {
-		list[at] = list[at - 1];
+	if (!listed) { /* New ones have the greatest number. */
+		list[reply.n_members++] = joined;
 	}
-	list[at] = joined;
-	reply.n_members++;
 	reply.members = list;
 	reply.cluster = state->cluster;
 	reply.node = joined->node;

@@ -44,6 +44,7 @@ sharding_SRCS := \
 sharding_PROTOS := sharding/cluster.proto
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_cluster_EXTRA := tests/support/given.c
+tests/unit/sharding/test_coordinator_EXTRA := tests/support/clusterbed.c
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_install_source_EXTRA := tests/support/hostbed.c
