@@ -354,7 +354,7 @@ class Up(unittest.TestCase):
 
     def test_can_be_interrupted_before_all_is_well(self):
         run = self.up("2", fake="uneven")
-        run.until(r"^troupe: 2 nodes, 0 of 2 groups are where they should be")
+        run.until(r"^troupe: 2 of 2 nodes are reachable; of 2 groups 0 have all replicas, 2 are led by who should")
         run.process.send_signal(signal.SIGTERM)
         self.assertEqual(run.end(), DONE)
 
