@@ -339,26 +339,83 @@ static void repair(struct plan *plan, const struct sh_alloc_group *group, struct
 	}
 }
 
+static bool needs_copy(const struct sh_alloc_group *group, uint64_t node)
+{
+	return sh_members_find(&group->actual, node) < 0 && !sh_placement_has(&group->target, node);
+}
+
+/* An emptier node instead of one that was chosen, if that costs no copy more. */
+static bool choose_better(
+	struct plan *plan, const struct sh_alloc_group *group, struct sh_placement *placement)
+{
+	const struct sh_allocation *in = plan->in;
+	for (uint32_t i = 0; i < placement->count; i++) {
+		uint64_t old = placement->node[i];
+		uint32_t from = usable(in, old);
+		if (from == NOWHERE || (placement->pinned && placement->preferred == old)) {
+			continue;
+		}
+		for (uint32_t to = 0; to < in->node_count; to++) {
+			uint64_t node = in->nodes[to].node;
+			if (may_take(in, to) && plan->load[from] >= plan->load[to] + 2 &&
+				!sh_placement_has(placement, node) &&
+				needs_copy(group, node) <= needs_copy(group, old)) {
+				take_out(placement, old);
+				put(placement, node);
+				plan->load[from]--;
+				plan->load[to]++;
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+/* Choices were made one by one; later ones may have left nodes empty that are in all the groups
+ * that were still to choose. */
+static void refine(struct plan *plan)
+{
+	const struct sh_allocation *in = plan->in;
+	bool again = true;
+	while (again) {
+		again = false;
+		for (uint32_t g = 0; g < in->group_count; g++) {
+			if (!same_replicas(&plan->next[g], &in->groups[g].target)) {
+				again = choose_better(plan, &in->groups[g], &plan->next[g]) ||
+					again;
+			}
+		}
+	}
+}
+
+/* Plans for all, so that what is begun now fits what will follow, and begins what may begin. */
 static void repair_all(struct plan *plan)
 {
 	const struct sh_allocation *in = plan->in;
+	for (uint32_t g = 0; g < in->group_count; g++) {
+		if (in->groups[g].leader != 0) {
+			repair(plan, &in->groups[g], &plan->next[g]);
+		}
+	}
+	refine(plan);
 	for (uint32_t i = 0; i < in->group_count; i++) {
 		uint32_t g = nth_group(in, i);
-		const struct sh_alloc_group *group = &in->groups[g];
-		struct sh_placement *placement = &plan->next[g];
-		const struct sh_placement before = *placement;
-		bool moving = !is_settled(group);
-		if (group->leader == 0 || (!moving && plan->budget == 0)) {
+		const struct sh_placement *target = &in->groups[g].target;
+		struct sh_placement *next = &plan->next[g];
+		if (same_replicas(next, target)) {
 			continue;
 		}
-		repair(plan, group, placement);
-		if (same_replicas(&before, placement)) {
+		if (is_settled(&in->groups[g]) && plan->budget == 0) {
+			count_load(plan, next, -1);
+			memcpy(next->node, target->node, sizeof(next->node));
+			next->count = target->count;
+			count_load(plan, next, 1);
 			continue;
 		}
-		plan->budget -= moving ? 0 : 1;
-		count_lead(plan, &before, -1);
-		mend_preferred(plan, placement);
-		count_lead(plan, placement, 1);
+		plan->budget -= is_settled(&in->groups[g]) ? 1 : 0;
+		count_lead(plan, next, -1);
+		mend_preferred(plan, next);
+		count_lead(plan, next, 1);
 	}
 }
 

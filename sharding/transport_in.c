@@ -107,7 +107,7 @@ static void receive_more(struct sh_inlet *inlet)
 		size_t left = inlet->big->frame.bytes.size - inlet->big_have;
 		iov[count++] = (nng_iov){inlet->big->data + inlet->big_have, left};
 	}
-	iov[count++] = (nng_iov){inlet->buffer + inlet->have, READ_BYTES - inlet->have};
+	iov[count++] = (nng_iov){inlet->buffer + inlet->have, inlet->room - inlet->have};
 	RT_ASSERT(nng_aio_set_iov(inlet->recv, count, iov) == 0);
 	nng_stream_recv(inlet->stream, inlet->recv);
 }
@@ -283,6 +283,7 @@ static void on_received(void *arg)
 
 /* ---- life, by the keeper ---- */
 
+/* Without the port, which differs each time and would make every line a new one. */
 static void address_of(nng_stream *stream, char *out, size_t room)
 {
 	nng_sockaddr address;
@@ -293,10 +294,10 @@ static void address_of(nng_stream *stream, char *out, size_t room)
 	}
 	if (address.s_family == NNG_AF_INET &&
 		uv_inet_ntop(AF_INET, &address.s_in.sa_addr, text, sizeof(text)) == 0) {
-		(void)snprintf(out, room, "%s:%u", text, ntohs(address.s_in.sa_port));
+		(void)snprintf(out, room, "%s", text);
 	} else if (address.s_family == NNG_AF_INET6 &&
 		   uv_inet_ntop(AF_INET6, address.s_in6.sa_addr, text, sizeof(text)) == 0) {
-		(void)snprintf(out, room, "[%s]:%u", text, ntohs(address.s_in6.sa_port));
+		(void)snprintf(out, room, "%s", text);
 	}
 }
 
@@ -327,7 +328,8 @@ static void strip(struct sh_inlet *inlet)
 
 static bool build(struct sh_inlet *inlet)
 {
-	inlet->buffer = malloc(READ_BYTES);
+	inlet->buffer = malloc(SH_HANDSHAKE_MAX);
+	inlet->room = SH_HANDSHAKE_MAX;
 	inlet->hello = calloc(1, sizeof(*inlet->hello));
 	return inlet->buffer != NULL && inlet->hello != NULL &&
 	       nng_aio_alloc(&inlet->recv, on_received, inlet) == 0 &&
@@ -554,6 +556,14 @@ static void hear_hello(struct sh_inlet *inlet, uint64_t now)
 
 static void stand(struct sh_inlet *inlet, uint64_t now)
 {
+	uint8_t *buffer = malloc(READ_BYTES);
+	if (buffer == NULL) {
+		sh_inlet_close(inlet);
+		return;
+	}
+	free(inlet->buffer);
+	inlet->buffer = buffer;
+	inlet->room = READ_BYTES;
 	inlet->state = SH_INLET_STANDS;
 	inlet->ponged = now;
 	atomic_store(&inlet->heard, now);

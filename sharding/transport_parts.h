@@ -127,7 +127,7 @@ struct sh_inlet {
 
 	/* The keeper until it stands, then the callback of recv. */
 	uint8_t *buffer;
-	size_t have;
+	size_t room, have;
 	struct sh_box *big; /* a frame that is read into directly */
 	size_t big_have;
 

@@ -38,8 +38,9 @@
 #define DRAIN_MS       250u
 #define GRACE_MS       100u /* an aio outlives the deadlines of its calls, which the wheel keeps */
 
-#define PATIENCE_GRACE_MS 500u /* a node that does not answer in time is left a little later */
-#define BUSY_TRIES        4u   /* "busy" is mostly about load, which other nodes pass on as well */
+/* A node that passed the call on waits 0.5 s longer for the other one, and then says so. */
+#define PATIENCE_GRACE_MS 1000u
+#define BUSY_TRIES        4u /* "busy" is mostly about load, which other nodes pass on as well */
 
 enum flight_state {
 	IDLE,

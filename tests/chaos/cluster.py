@@ -43,16 +43,17 @@ def percentile(values, share):
 class Epoch:
 	"""Load and faults for a while, then the judgement."""
 
-	def __init__(self, scratch, cluster, seed, rnd, limit, rate, short):
+	def __init__(self, scratch, cluster, seed, rnd, limit, got):
 		self.cluster, self.seed, self.rnd = cluster, seed, rnd
 		self.runs = []
-		for i, library in enumerate((False, True)):
+		for i, library in enumerate((False,) if got.no_library else (False, True)):
 			folder = os.path.join(scratch.path, f"epoch.{seed}.{i}")
 			os.makedirs(folder)
 			run = rig.make_load(rig.Part(folder), cluster.addresses(), seed * 2 + i, library=library,
-			                    rate=rate // 2, clients=6, shared=12 if short else 24, timeout=2.0)
+			                    rate=got.rate // 2, clients=6, shared=12 if got.short else 24,
+			                    timeout=2.0)
 			self.runs.append(run)
-		self.storm = faults.Storm(cluster, rnd, limit, self.runs)
+		self.storm = faults.Storm(cluster, rnd, limit, self.runs, got.patience)
 
 	def begin(self):
 		link = w.connect(self.any_node().rpc)
@@ -171,7 +172,7 @@ class Round:
 			while True:
 				left = end - time.monotonic()
 				epoch = Epoch(self.scratch, self.cluster, self.rnd.randrange(1, 1_000_000), self.rnd,
-				              limit, self.got.rate, self.got.short)
+				              limit, self.got)
 				self.epochs.append(epoch)
 				try:
 					epoch.run(max(min(self.got.epoch, left), 3))
@@ -261,6 +262,9 @@ def main():
 	args.add_argument("--epoch", type=float, default=50, help="seconds of faults before each check")
 	args.add_argument("--round", type=float, default=300, help="seconds of a cluster's life")
 	args.add_argument("--short", action="store_true", help="few shards and entities")
+	args.add_argument("--patience", type=float, default=20,
+	                  help="seconds in which at least one command must be answered")
+	args.add_argument("--no-library", action="store_true", help="Python clients only")
 	args.add_argument("--keep", action="store_true", help="keep data and histories")
 	got = args.parse_args()
 	seed = rig.seed_of(got.seed)

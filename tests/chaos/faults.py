@@ -24,8 +24,9 @@ class Active:
 
 
 class Storm:
-	def __init__(self, cluster, rnd, limit, loads=()):
+	def __init__(self, cluster, rnd, limit, loads=(), patience=20):
 		self.cluster, self.rnd, self.limit, self.loads = cluster, rnd, limit, list(loads)
+		self.patience = patience  # seconds in which at least one command must be answered
 		self.verified, self.unverified = collections.Counter(), collections.Counter()
 		self.active, self.kills = [], []  # kills: (time ns, shards that were led by the victim)
 		self.changes = 0       # leaders seen to change after a kill
@@ -61,14 +62,14 @@ class Storm:
 			except OSError as error:
 				raise RuntimeError(f"{a.name}: {error}") from error
 
-	def progress(self, seconds=20):
-		"""RuntimeError when nothing at all was answered for that long."""
+	def progress(self):
+		"""RuntimeError when nothing at all was answered for too long."""
 		acked, now = sum(load.count() for load in self.loads), time.monotonic()
 		if acked != self.last_acked:
 			self.last_acked, self.last_progress = acked, now
-		elif now - self.last_progress > seconds:
+		elif now - self.last_progress > self.patience:
 			names = [a.name for a in self.active]
-			raise RuntimeError(f"no command was answered for {seconds} s; faults: {names}")
+			raise RuntimeError(f"no command was answered for {self.patience} s; faults: {names}")
 
 	def blow(self, seconds, pause=.6):
 		"""Starts faults for a while, then lets all that runs come to its end."""

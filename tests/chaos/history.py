@@ -465,7 +465,7 @@ def plant_expected(s):
 
 
 def plant_wrong_refusal(s):
-	op = s.rnd.choice([o for o in s.ops if o.outcome == REJECTED and o.balance >= 0])
+	op = s.rnd.choice([o for o in s.ops if o.outcome == REJECTED and o.balance >= 0 and not o.late])
 	s.swap_op(op, op._replace(balance=op.amount))
 
 

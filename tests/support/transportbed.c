@@ -152,7 +152,7 @@ static void on_refused(void *arg, uint64_t peer, const char *why)
 	uv_mutex_unlock(&node->lock);
 }
 
-static const struct sh_transport_port port = {on_receive, on_changed, on_known, on_refused};
+static const struct sh_transport_port bed_port = {on_receive, on_changed, on_known, on_refused};
 
 /* ---- nodes ---- */
 
@@ -166,7 +166,7 @@ void bed_prepare(struct bed_node *node, uint64_t id)
 							      .incarnation = 1,
 							      .rpc = "tcp://127.0.0.1:7000"},
 		.listen = "tcp://127.0.0.1:0",
-		.port = &port,
+		.port = &bed_port,
 		.arg = node};
 	assert_int_equal(uv_mutex_init(&node->lock), 0);
 	assert_int_equal(uv_cond_init(&node->seen), 0);
@@ -221,6 +221,14 @@ void bed_connect(struct bed_node *a, struct bed_node *b)
 	bed_dial(b, a);
 	bed_wait_up(a, b->options.self.node, true);
 	bed_wait_up(b, a->options.self.node, true);
+}
+
+uint64_t bed_frames(struct bed_node *node, uint64_t from, enum sh_lane lane)
+{
+	uv_mutex_lock(&node->lock);
+	uint64_t frames = node->frames[from][lane];
+	uv_mutex_unlock(&node->lock);
+	return frames;
 }
 
 /* ---- waiting ---- */
@@ -297,4 +305,185 @@ rt_err bed_send(struct bed_node *node, uint64_t to, enum sh_lane lane, uint64_t 
 	rt_err err = sh_transport_send(node->transport, to, lane, rt_bytes_of(bytes, size));
 	free(bytes);
 	return err;
+}
+
+void bed_idle(struct bed_node *node, uint64_t ms)
+{
+	uint64_t end = uv_hrtime() + ms * 1000000;
+	uv_mutex_lock(&node->lock);
+	while (uv_hrtime() < end) {
+		(void)uv_cond_timedwait(&node->seen, &node->lock, end - uv_hrtime());
+	}
+	uv_mutex_unlock(&node->lock);
+}
+
+/* ---- fakes ---- */
+
+static void fake_begin(struct bed_fake *fake)
+{
+	memset(fake, 0, sizeof(*fake));
+	assert_int_equal(nng_aio_alloc(&fake->aio, NULL, NULL), 0);
+	nng_aio_set_timeout(fake->aio, 20000);
+}
+
+static int fake_wait(struct bed_fake *fake)
+{
+	nng_aio_wait(fake->aio);
+	return nng_aio_result(fake->aio);
+}
+
+void bed_fake_listen(struct bed_fake *fake)
+{
+	int port;
+	fake_begin(fake);
+	assert_int_equal(nng_stream_listener_alloc(&fake->listener, "tcp://127.0.0.1:0"), 0);
+	assert_int_equal(nng_stream_listener_listen(fake->listener), 0);
+	assert_int_equal(
+		nng_stream_listener_get_int(fake->listener, NNG_OPT_TCP_BOUND_PORT, &port), 0);
+	(void)snprintf(fake->url, sizeof(fake->url), "tcp://127.0.0.1:%d", port);
+}
+
+static size_t stream_recv(struct bed_fake *fake, nng_stream *stream, void *bytes, size_t room)
+{
+	nng_iov iov = {bytes, room};
+	assert_int_equal(nng_aio_set_iov(fake->aio, 1, &iov), 0);
+	nng_stream_recv(stream, fake->aio);
+	int result = fake_wait(fake);
+	if (result != 0 && result != NNG_ECONNSHUT && result != NNG_ECONNRESET) {
+		fail_msg("receive: %s", nng_strerror(result));
+	}
+	return result == 0 ? nng_aio_count(fake->aio) : 0;
+}
+
+static bool stream_hear(struct bed_fake *fake, nng_stream *stream)
+{
+	uint8_t bytes[SH_HANDSHAKE_MAX];
+	size_t have = 0;
+	size_t size = SH_HANDSHAKE_HEAD;
+	while (have < size) {
+		size_t got = stream_recv(fake, stream, bytes + have, size - have);
+		if (got == 0) {
+			return false;
+		}
+		have += got;
+		if (have == SH_HANDSHAKE_HEAD) {
+			assert_err(sh_handshake_size(bytes, &size), RT_OK);
+		}
+	}
+	rt_err err = sh_handshake_decode(rt_bytes_of(bytes, size), &fake->heard);
+	assert_true(err == RT_OK || err == RT_E_VERSION);
+	return true;
+}
+
+void bed_fake_hear(struct bed_fake *fake)
+{
+	nng_stream *stream;
+	do {
+		nng_stream_listener_accept(fake->listener, fake->aio);
+		assert_int_equal(fake_wait(fake), 0);
+		stream = nng_aio_get_output(fake->aio, 0);
+	} while (!stream_hear(fake, stream));
+	assert_int_equal(fake->heard.kind, SH_HELLO);
+	nng_stream_free(fake->lane[fake->heard.lane]);
+	fake->lane[fake->heard.lane] = stream;
+}
+
+static void fake_say(struct bed_fake *fake, enum sh_lane lane, const struct sh_handshake *words)
+{
+	uint8_t bytes[SH_HANDSHAKE_MAX];
+	bed_fake_send(fake, lane, bytes, sh_handshake_encode(words, bytes));
+}
+
+void bed_fake_welcome(struct bed_fake *fake, uint64_t id)
+{
+	struct sh_handshake words = bed_hello(id, id, SH_LANE_RAFT);
+	words.kind = SH_WELCOME;
+	fake_say(fake, fake->heard.lane, &words);
+}
+
+void bed_fake_serve(struct bed_fake *fake, uint64_t id)
+{
+	for (uint32_t i = 0; i < SH_LANES; i++) {
+		bed_fake_hear(fake);
+		bed_fake_welcome(fake, id);
+	}
+}
+
+void bed_fake_dial(struct bed_fake *fake, const struct bed_node *node, enum sh_lane lane)
+{
+	nng_stream_dialer *dialer;
+	if (fake->aio == NULL) {
+		fake_begin(fake);
+	}
+	assert_int_equal(nng_stream_dialer_alloc(&dialer, sh_transport_url(node->transport)), 0);
+	nng_stream_dialer_dial(dialer, fake->aio);
+	assert_int_equal(fake_wait(fake), 0);
+	fake->lane[lane] = nng_aio_get_output(fake->aio, 0);
+	nng_stream_dialer_free(dialer);
+}
+
+void bed_fake_greet(struct bed_fake *fake, enum sh_lane lane, struct sh_handshake hello)
+{
+	hello.who.rpc = hello.rpc;
+	hello.who.peer = hello.peer;
+	fake_say(fake, lane, &hello);
+	assert_true(stream_hear(fake, fake->lane[lane]));
+}
+
+void bed_fake_send(struct bed_fake *fake, enum sh_lane lane, const void *bytes, size_t size)
+{
+	nng_iov iov = {(void *)(uintptr_t)bytes, size};
+	while (iov.iov_len > 0) {
+		assert_int_equal(nng_aio_set_iov(fake->aio, 1, &iov), 0);
+		nng_stream_send(fake->lane[lane], fake->aio);
+		assert_int_equal(fake_wait(fake), 0);
+		iov.iov_buf = (uint8_t *)iov.iov_buf + nng_aio_count(fake->aio);
+		iov.iov_len -= nng_aio_count(fake->aio);
+	}
+}
+
+size_t bed_fake_recv(struct bed_fake *fake, enum sh_lane lane, void *bytes, size_t room)
+{
+	return stream_recv(fake, fake->lane[lane], bytes, room);
+}
+
+void bed_fake_recv_all(struct bed_fake *fake, enum sh_lane lane, void *bytes, size_t size)
+{
+	for (size_t have = 0; have < size;) {
+		size_t got = bed_fake_recv(fake, lane, (uint8_t *)bytes + have, size - have);
+		assert_true(got > 0);
+		have += got;
+	}
+}
+
+void bed_fake_done(struct bed_fake *fake)
+{
+	for (uint32_t i = 0; i < SH_LANES; i++) {
+		nng_stream_free(fake->lane[i]);
+	}
+	if (fake->listener != NULL) {
+		nng_stream_listener_close(fake->listener);
+		nng_stream_listener_free(fake->listener);
+	}
+	nng_aio_free(fake->aio);
+	memset(fake, 0, sizeof(*fake));
+}
+
+struct sh_handshake bed_hello(uint64_t id, uint64_t target, enum sh_lane lane)
+{
+	struct sh_handshake hello = {.kind = SH_HELLO,
+		.version_min = SH_VERSION_MIN,
+		.version_max = SH_VERSION_MAX,
+		.lane = lane,
+		.target = target,
+		.who = {.cluster = BED_CLUSTER,
+			.node = id,
+			.key = BED_KEY,
+			.instance = 0xa0 + id,
+			.incarnation = 1,
+			.rpc = "tcp://127.0.0.1:7000",
+			.peer = "tcp://127.0.0.1:7001"},
+		.rpc = "tcp://127.0.0.1:7000",
+		.peer = "tcp://127.0.0.1:7001"};
+	return hello;
 }
