@@ -177,8 +177,10 @@ class AsOne(ClusterTest):
 
     def test_a_command_sent_to_two_nodes_is_one(self):
         nodes = self.start(3)
-        first = self.send("account/twice", "Open", {}, "--command-id", "once", url=nodes[0].url)
-        again = self.send("account/twice", "Open", {}, "--command-id", "once", url=nodes[1].url)
+        self.send("account/twice", "Open")
+        deposit = ["account/twice", "Deposit", {"amount": 5}, "--command-id", "once"]
+        first = self.send(*deposit, url=nodes[0].url)
+        again = self.send(*deposit, url=nodes[1].url)
         self.assertTrue(again.pop("repeated"))
         self.assertEqual(first, again)
 
