@@ -203,6 +203,12 @@ static void to_worker(void *arg, uint32_t worker, struct rt_bytes frame)
 	rt_worker_post_always(rt_system_worker(node->system, worker), &inner->post);
 }
 
+static void drain_peers(void *arg, struct rt_worker *worker)
+{
+	struct sh_node *node = arg;
+	sh_peers_drain(node->peers, worker);
+}
+
 static bool has_left(const struct sh_node *node, const Troupe__Cluster__ClusterState *state)
 {
 	for (size_t i = 0; i < state->n_members; i++) {
@@ -453,6 +459,7 @@ static rt_err open_regions(struct sh_node *node, struct rt_errinfo *info)
 			.failed = store_failed,
 			.progressed = progressed,
 			.to_worker = to_worker,
+			.drain = node->peers == NULL ? NULL : drain_peers,
 			.table = new_table,
 			.arg = node};
 		rt_err err = sh_region_open(&region, &node->regions[i], info);
