@@ -203,6 +203,12 @@ static void to_worker(void *arg, uint32_t worker, struct rt_bytes frame)
 	rt_worker_post_always(rt_system_worker(node->system, worker), &inner->post);
 }
 
+static void drain_peers(void *arg, struct rt_worker *worker)
+{
+	struct sh_node *node = arg;
+	sh_peers_drain(node->peers, worker);
+}
+
 static bool has_left(const struct sh_node *node, const Troupe__Cluster__ClusterState *state)
 {
 	for (size_t i = 0; i < state->n_members; i++) {
@@ -453,6 +459,7 @@ static rt_err open_regions(struct sh_node *node, struct rt_errinfo *info)
 			.failed = store_failed,
 			.progressed = progressed,
 			.to_worker = to_worker,
+			.drain = node->peers == NULL ? NULL : drain_peers,
 			.table = new_table,
 			.arg = node};
 		rt_err err = sh_region_open(&region, &node->regions[i], info);
@@ -498,6 +505,8 @@ static rt_err join(struct sh_node *node, struct ps_store_options *store, struct 
 	if (err != RT_OK) {
 		return err;
 	}
+	rt_log(RT_LOG_INFO, "node", "joined cluster %s as node %llu", (*joined)->cluster,
+		(unsigned long long)(*joined)->node);
 	self.node = (*joined)->node;
 	memcpy(self.cluster, (*joined)->cluster, SH_ID_CHARS);
 	store->create = true;
@@ -586,6 +595,7 @@ static rt_err open_peers(struct sh_node *node, const Troupe__Cluster__Joined *jo
 		.refused = peers_refused,
 		.arg = node};
 	rt_err err = sh_peers_open(&options, &node->peers, info);
+	node->coordinator.peer = err == RT_OK ? sh_peers_url(node->peers) : NULL;
 	if (err == RT_OK && joined != NULL) {
 		sh_peers_members(node->peers, joined->members, joined->n_members);
 	} else if (err == RT_OK) {
@@ -733,11 +743,12 @@ void sh_node_close(struct sh_node *node)
 	if (node->running) {
 		drain(node);
 	}
-	if (node->writer != NULL) {
-		ps_writer_stop(node->writer);
-	}
+	/* Peers go on talking: the regions must be silent before the writer can end. */
 	if (node->running) {
 		on_every_worker(node, drop_rest, false);
+	}
+	if (node->writer != NULL) {
+		ps_writer_stop(node->writer);
 	}
 	if (node->reader != NULL) {
 		ps_reader_stop(node->reader);

@@ -348,6 +348,9 @@ static void serve_turn(struct sh_region *region)
 	if (region->due) {
 		region->due = false;
 		region->stirred = true;
+		if (region->options.drain != NULL) {
+			region->options.drain(region->options.arg, host->worker);
+		}
 		tick_replicas(region);
 	}
 	if (region->moved != NULL) {

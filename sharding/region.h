@@ -51,6 +51,9 @@ struct sh_region_options {
 	void (*progressed)(void *arg);
 	/* A frame of the CALL lane for another worker of this node (copied). */
 	void (*to_worker)(void *arg, uint32_t worker, struct rt_bytes frame);
+	/* Before time is given to replicas: messages of peers that wait for this worker come now,
+	 * through sh_region_frame. NULL: none wait. */
+	void (*drain)(void *arg, struct rt_worker *worker);
 	/* A newer table has come: packed and unpacked, borrowed. Only the region of worker 0 says
 	 * so. */
 	void (*table)(void *arg, const void *table, struct rt_bytes packed);

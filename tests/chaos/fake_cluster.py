@@ -73,6 +73,7 @@ class Member(fake_node.Node):
 				self.number = f.read()
 			old = state["members"].get(self.number, {"state": "up"})
 			state["members"][self.number] = {**old, "rpc": got.rpc, "pid": os.getpid()}
+			state["term"] += 1
 			self.shared.save(state)
 		threading.Thread(target=self.chat, daemon=True).start()
 		if fault == "early-answer":

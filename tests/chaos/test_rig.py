@@ -31,7 +31,7 @@ def kill_run(fault, rounds):
 
 def cluster_run(fault, seconds=4):
 	return fake_run("fake_cluster.py", fault, "cluster.py", "--short", "--no-library", "--nodes", "3",
-	                "--seconds", str(seconds), "--epoch", "3", "--rate", "800", "--patience", "4")
+	                "--seconds", str(seconds), "--epoch", str(seconds - 1), "--rate", "800", "--patience", "4")
 
 
 class Harness(unittest.TestCase):
@@ -59,8 +59,8 @@ class Harness(unittest.TestCase):
 
 
 class ClusterHarness(unittest.TestCase):
-	def red(self, fault, text):
-		code, said = cluster_run(fault)
+	def red(self, fault, text, seconds=4):
+		code, said = cluster_run(fault, seconds)
 		self.assertEqual(code, 1, said)
 		self.assertIn(text, said)
 
@@ -83,7 +83,7 @@ class ClusterHarness(unittest.TestCase):
 		self.red("leave", "ended by itself with 3")
 
 	def test_a_cluster_that_stops_answering_is_found(self):
-		self.red("stuck", "no command was answered")
+		self.red("stuck", "no command was answered", 12)
 
 
 if __name__ == "__main__":
