@@ -397,6 +397,7 @@ void ac_shard_reset(struct ac_shard *shard)
 {
 	RT_ASSERT(!shard->leading && shard->entity_count == 0);
 	ac_dedupe_reset(&shard->dedupe);
+	shard->resets++;
 	shard->committed = 0;
 	shard->tail = 0;
 	shard->asked_at = 0;

@@ -92,6 +92,7 @@ struct ac_shard {
 	bool leading; /* serves; otherwise every call but a stale read is UNAVAILABLE */
 	bool asked;   /* the barrier is on its way */
 	uint64_t term;
+	uint32_t resets;    /* how often its log was replaced */
 	uint64_t tail;      /* last offset given to a record, while it leads */
 	uint64_t committed; /* last committed one, as far as it was told */
 
