@@ -126,8 +126,8 @@ static void step(struct sh_region_shard *member, const Troupe__Cluster__Placemen
 		heir = best_heir(raft);
 	}
 	bool wanted = !stays || target->preferred != region->options.node;
-	if (wanted && heir != 0 && now_ms >= member->quiet_until_ms &&
-		region->hand_count < HANDS_MAX) {
+	bool calm = now_ms >= member->quiet_until_ms || !stays;
+	if (wanted && heir != 0 && calm && region->hand_count < HANDS_MAX) {
 		begin_hand_over(member, heir, now_ms);
 	}
 }

@@ -52,8 +52,6 @@ struct sh_region_shard {
 	uint64_t staged; /* the indexer has, or had at open, everything up to here */
 	struct ps_catchup catchup;
 	bool catching; /* records that are not in memory are read for the indexer */
-	struct ps_barrier barrier;
-	bool waits; /* for the barrier */
 	enum sh_serving serving;
 	uint64_t lead_term;
 	uint32_t fills;   /* reasons so far to read the known command ids anew */
