@@ -5,8 +5,8 @@
 
 #include "runtime/base/assert.h"
 
-void ac_read_init(struct ac_read *read, const struct ac_shard *shard, struct rt_bytes pid,
-	uint64_t hash)
+void ac_read_init(
+	struct ac_read *read, const struct ac_shard *shard, struct rt_bytes pid, uint64_t hash)
 {
 	*read = (struct ac_read){0};
 	RT_ASSERT(pid.size <= PS_PID_MAX);

@@ -20,8 +20,8 @@ struct ac_read {
 };
 
 /* hash: of pid. Everything that is committed now will be read. */
-void ac_read_init(struct ac_read *read, const struct ac_shard *shard, struct rt_bytes pid,
-	uint64_t hash);
+void ac_read_init(
+	struct ac_read *read, const struct ac_shard *shard, struct rt_bytes pid, uint64_t hash);
 /* Reads the page that starts at load.from_seq; done runs on the worker. An error ends in
  * load.err, RT_E_FULL included. */
 void ac_read_start(struct ac_read *read, struct ac_host *host);

@@ -16,7 +16,7 @@
 struct ac_unindexed {
 	struct ac_unindexed_row {
 		uint64_t offset, hash;
-	} *rows; /* ring, power of two */
+	} * rows; /* ring, power of two */
 	uint32_t mask, head, count;
 };
 

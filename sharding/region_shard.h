@@ -59,7 +59,7 @@ struct sh_region_shard {
 	bool starts_node; /* counted in region->starting */
 
 	/* ---- calls (calls.c) ---- */
-	uint64_t leader; /* node said to lead, 0: not known; who is a member knows better */
+	uint64_t leader;     /* node said to lead, 0: not known; who is a member knows better */
 	uint64_t route_term; /* of the newest word about it from outside */
 	struct ac_call *held, **held_end;
 	uint32_t held_count;
@@ -68,7 +68,7 @@ struct sh_region_shard {
 	/* ---- changes of the group (reconcile.c) ---- */
 	uint64_t hand_to; /* leadership goes there once nothing is under way; 0: nowhere */
 	uint64_t hand_until_ms;
-	bool handing;        /* the replica was told */
+	bool handing;            /* the replica was told */
 	uint64_t quiet_until_ms; /* no hand-over before */
 };
 

@@ -1,8 +1,8 @@
 /* From committed records to a shard that serves.
  *
  *   committed --in memory--> staged for the indexer
- *             --not in memory (from before the start, or installed)--> catch-up reads them from disk
- *   leads     --all staged--> serves
+ *             --not in memory (from before the start, or installed)--> catch-up reads them from
+ * disk leads     --all staged--> serves
  *
  * What is staged and not indexed yet is remembered by the shard (actors/unindexed.h). */
 #include <stdlib.h>
@@ -94,8 +94,7 @@ static void stage(struct sh_region_shard *member)
 		}
 		rt_err err = ps_record_decode(bytes, &record);
 		RT_ASSERT(err == RT_OK); /* It was checked when it came in. */
-		ps_stage_record(
-			region->host.stage, member->shard.index, ++member->staged, &record);
+		ps_stage_record(region->host.stage, member->shard.index, ++member->staged, &record);
 		if (!member->shard.leading && record.kind == PS_KIND_COMMAND) {
 			ac_shard_follow_record(&member->shard, member->staged, &record);
 		}
@@ -132,9 +131,8 @@ void sh_serve_prepare(struct sh_region_shard *member)
 {
 	struct sh_region *region = sh_region_of(member);
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
-	if (member->serving != SH_PREPARING || member->catching ||
-		region->host.failed || region->stopped || raft->transferee != 0 ||
-		member->staged < raft->last) {
+	if (member->serving != SH_PREPARING || member->catching || region->host.failed ||
+		region->stopped || raft->transferee != 0 || member->staged < raft->last) {
 		return;
 	}
 	serve(member);
@@ -174,7 +172,8 @@ void sh_serve_refused(struct sh_region_shard *member, const char *why)
 {
 	stop_serving(member, why);
 	/* It still leads, as far as it knows, and serves again if nobody takes over. */
-	member->serving = sh_raft_leads(sh_replica_raft(member->replica)) ? SH_PREPARING : SH_ASLEEP;
+	member->serving =
+		sh_raft_leads(sh_replica_raft(member->replica)) ? SH_PREPARING : SH_ASLEEP;
 	if (member->serving == SH_ASLEEP) {
 		member->leader = 0;
 	}
