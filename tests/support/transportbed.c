@@ -267,6 +267,11 @@ static bool has_refusal(const struct bed_node *node, const struct wish *wish)
 	return strstr(node->refusal, wish->part) != NULL;
 }
 
+static bool has_refusals(const struct bed_node *node, const struct wish *wish)
+{
+	return node->refusals >= wish->count;
+}
+
 static void wait_for(struct bed_node *node,
 	bool (*holds)(const struct bed_node *node, const struct wish *wish), struct wish wish,
 	const char *what)
@@ -302,6 +307,11 @@ void bed_wait_frames(struct bed_node *node, uint64_t from, enum sh_lane lane, ui
 void bed_wait_refusal(struct bed_node *node, const char *part)
 {
 	wait_for(node, has_refusal, (struct wish){.part = part}, part);
+}
+
+void bed_wait_refusals(struct bed_node *node, uint32_t count)
+{
+	wait_for(node, has_refusals, (struct wish){.count = count}, "refusals");
 }
 
 rt_err bed_send(struct bed_node *node, uint64_t to, enum sh_lane lane, uint64_t number, size_t size)

@@ -51,6 +51,7 @@ void bed_wait_up(struct bed_node *node, uint64_t peer, bool up);
 void bed_wait_changes(struct bed_node *node, uint64_t peer, uint32_t count);
 void bed_wait_frames(struct bed_node *node, uint64_t from, enum sh_lane lane, uint64_t count);
 void bed_wait_refusal(struct bed_node *node, const char *part);
+void bed_wait_refusals(struct bed_node *node, uint32_t count);
 void bed_wait_log(const char *part);
 
 /* From now on `known` knows nobody with this key; NULL: everybody. */

@@ -355,13 +355,7 @@ static void says_the_same_to_the_same_peer_once(void **state)
 	bed_start(&one);
 	bed_start(&two);
 	bed_dial(&two, &one);
-	uint32_t refusals = 0;
-	while (refusals < 4) {
-		bed_idle(&two, 1);
-		uv_mutex_lock(&two.lock);
-		refusals = two.refusals;
-		uv_mutex_unlock(&two.lock);
-	}
+	bed_wait_refusals(&two, 4);
 	assert_int_equal(bed_log_count("was refused by"), 1);
 	assert_int_equal(bed_log_count("node 2: refused 127.0.0.1"), 1);
 	all_done();
