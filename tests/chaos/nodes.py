@@ -114,6 +114,8 @@ class Node:
 		self.member = False
 
 	def tail(self, lines=15):
+		if not os.path.exists(self.log):
+			return "never started"
 		with open(self.log, encoding="utf-8", errors="replace") as f:
 			return "".join(f.readlines()[-lines:])
 
@@ -154,6 +156,7 @@ class Cluster:
 			n.start(env(n), more(n))
 			n.wait_ready()
 			n.member = self.founded = True
+			time.sleep(float(os.environ.get("CHAOS_BEGIN", 0)))
 
 	# ---- asking ----
 	def ask(self, name, payload=None, node=None, kind=w.CLUSTER, entity=("", ""), timeout=3.0):

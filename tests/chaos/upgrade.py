@@ -14,6 +14,7 @@ import os
 import random
 import sys
 import tarfile
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import history as h
@@ -78,6 +79,7 @@ def whole(cluster, streams):
 	unpack(first.data)
 	cluster.begin(3)
 	cluster.wait_settled(60, even=True)
+	nodes.wait_equal(cluster, 15, time.monotonic())
 	found = differences(first, streams, 0)
 	for n in cluster.members():
 		found += differences(n, streams, 1)
