@@ -197,7 +197,10 @@ static bool grow_forwards(struct sh_region *region)
 		return false;
 	}
 	for (uint32_t i = region->forward_cap; i < cap; i++) {
-		forwards[i] = (struct sh_forward){.next_free = i + 1, .generation = 1};
+		/* Answers to calls of an earlier process of this node may still come. */
+		uint64_t begin = rt_hash_mix(region->options.instance + i);
+		forwards[i] = (struct sh_forward){
+			.next_free = i + 1, .generation = (uint32_t)begin};
 	}
 	region->forwards = forwards;
 	region->forward_free = region->forward_cap;

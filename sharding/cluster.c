@@ -90,13 +90,14 @@ static bool refuse_member(struct troupe_out *out, const char *key, const char *n
 	return true;
 }
 
+/* What is not known yet is empty, and announced later. */
 static bool refuse_urls(struct troupe_out *out, const char *rpc, const char *peer)
 {
-	if (!sh_cluster_url_valid(rpc)) {
+	if (rpc[0] != '\0' && !sh_cluster_url_valid(rpc)) {
 		return troupe_refuse(
 			out, "rpc must be a URL of at most %u bytes", SH_CLUSTER_URL_MAX);
 	}
-	if (!sh_cluster_url_valid(peer)) {
+	if (peer[0] != '\0' && !sh_cluster_url_valid(peer)) {
 		return troupe_refuse(
 			out, "peer must be a URL of at most %u bytes", SH_CLUSTER_URL_MAX);
 	}
@@ -135,11 +136,9 @@ static bool decide_found(const Troupe__Cluster__ClusterState *state,
 		founder.name = (char *)(uintptr_t) "n1";
 	}
 	event.founder = &founder;
-	/* Its addresses may be announced later. */
 	if (!refuse_settings(out, event.replication, event.moves_max, event.dead_after_ms) ||
 		!refuse_member(out, founder.key, founder.name) ||
-		((founder.rpc[0] != '\0' || founder.peer[0] != '\0') &&
-			!refuse_urls(out, founder.rpc, founder.peer))) {
+		!refuse_urls(out, founder.rpc, founder.peer)) {
 		return false;
 	}
 	troupe_emit(out, &event.base);
@@ -161,19 +160,19 @@ static void reply_joined(const Troupe__Cluster__ClusterState *state,
 {
 	Troupe__Cluster__Member *list[SH_CLUSTER_NODES_MAX + 1];
 	Troupe__Cluster__Joined reply = TROUPE__CLUSTER__JOINED__INIT;
-	for (size_t i = 0; i < state->n_members; i++) {
+	bool listed = false;
+	for (size_t i = 0; i < state->n_members && reply.n_members < SH_CLUSTER_NODES_MAX; i++) {
 		Troupe__Cluster__Member *member = state->members[i];
-		if (member->state != SH_NODE_LEFT && member->node != joined->node &&
-			reply.n_members < SH_CLUSTER_NODES_MAX) {
+		if (member->node == joined->node) {
+			list[reply.n_members++] = joined;
+			listed = true;
+		} else if (member->state != SH_NODE_LEFT) {
 			list[reply.n_members++] = member;
 		}
 	}
-	size_t at = reply.n_members;
-	for (; at > 0 && list[at - 1]->node > joined->node; at--) {
-		list[at] = list[at - 1];
+	if (!listed) { /* New ones have the greatest number. */
+		list[reply.n_members++] = joined;
 	}
-	list[at] = joined;
-	reply.n_members++;
 	reply.members = list;
 	reply.cluster = state->cluster;
 	reply.node = joined->node;
@@ -211,9 +210,8 @@ static bool decide_join(const Troupe__Cluster__ClusterState *state,
 	if (command->cluster[0] != '\0' && strcmp(command->cluster, state->cluster) != 0) {
 		return troupe_refuse(out, "this is cluster %s", state->cluster);
 	}
-	bool known = command->rpc[0] != '\0' || command->peer[0] != '\0';
 	if (!refuse_member(out, command->key, command->name) ||
-		(known && !refuse_urls(out, command->rpc, command->peer))) {
+		!refuse_urls(out, command->rpc, command->peer)) {
 		return false;
 	}
 	for (size_t i = 0; i < state->n_members; i++) {

@@ -12,6 +12,7 @@
 #define TICK_MS       200u
 #define REACH_MS      2000u
 #define PUSH_SOON_MS  10u    /* after a change of leaders: several come together */
+#define PUSH_APART_MS 50u    /* between two of those: a failover changes many, one by one */
 #define PUSH_AGAIN_MS 500u   /* to whom did not get it */
 #define PUSH_EVER_MS  10000u /* to everybody: changed leaders do not change the version */
 #define ASK_EVER_MS   5000u  /* in case nobody said that the entity changed */
@@ -269,7 +270,8 @@ static bool decide_urls(struct sh_coordinator *coordinator, const Troupe__Cluste
 {
 	const struct sh_seen_node *seen = sh_reports_node(&coordinator->reports, member->node);
 	Troupe__Cluster__Announce message = TROUPE__CLUSTER__ANNOUNCE__INIT;
-	if (seen == NULL || !sh_cluster_url_valid(seen->rpc) || !sh_cluster_url_valid(seen->peer) ||
+	if (seen == NULL || !sh_cluster_url_valid(seen->peer) ||
+		(seen->rpc[0] != '\0' && !sh_cluster_url_valid(seen->rpc)) ||
 		(strcmp(seen->rpc, member->rpc) == 0 && strcmp(seen->peer, member->peer) == 0)) {
 		return false;
 	}
@@ -495,6 +497,7 @@ static void push(struct sh_coordinator *coordinator)
 		node->at_ms = coordinator->now;
 		node->version = coordinator->version;
 		node->routes = coordinator->reports.routes;
+		coordinator->pushed = coordinator->now;
 		coordinator->port->push(coordinator->port->arg, node->node, table);
 	}
 	free((void *)(uintptr_t)table.data);
@@ -598,7 +601,7 @@ void sh_coordinator_lead(struct sh_coordinator *coordinator, uint64_t now_ms, ui
 	coordinator->term = term;
 	coordinator->woke = coordinator->tick_at = coordinator->ticked = coordinator->now;
 	coordinator->push_at = UINT64_MAX;
-	coordinator->hold_ms = 0;
+	coordinator->pushed = coordinator->hold_ms = 0;
 	coordinator->stale = true;
 	ask_state(coordinator);
 }
@@ -622,9 +625,10 @@ void sh_coordinator_report(
 		rt_log(RT_LOG_DEBUG, "coordinator", "node %" PRIu64 ": a report makes no sense",
 			from);
 	}
-	if (coordinator->reports.routes != routes &&
-		coordinator->push_at > coordinator->now + PUSH_SOON_MS) {
-		coordinator->push_at = coordinator->now + PUSH_SOON_MS;
+	if (coordinator->reports.routes != routes && coordinator->push_at == UINT64_MAX) {
+		uint64_t soon = coordinator->now + PUSH_SOON_MS;
+		uint64_t apart = coordinator->pushed + PUSH_APART_MS;
+		coordinator->push_at = soon > apart ? soon : apart;
 	}
 }
 

@@ -31,7 +31,7 @@ struct sh_coordinator {
 
 	bool awake;
 	uint64_t now, woke, term;
-	uint64_t tick_at, ticked, push_at;
+	uint64_t tick_at, ticked, push_at, pushed;
 
 	Troupe__Cluster__ClusterState *state; /* NULL: not known yet */
 	uint64_t version;                     /* of the state */

@@ -44,6 +44,7 @@ sharding_SRCS := \
 sharding_PROTOS := sharding/cluster.proto
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_cluster_EXTRA := tests/support/given.c
+tests/unit/sharding/test_coordinator_EXTRA := tests/support/clusterbed.c
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_install_source_EXTRA := tests/support/hostbed.c
@@ -57,6 +58,8 @@ tests/unit/sharding/test_replica_schedules_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_transport_EXTRA := tests/support/transportbed.c
 tests/unit/sharding/test_transport_gate_EXTRA := tests/support/transportbed.c
 tests/unit/sharding/test_transport_life_EXTRA := tests/support/transportbed.c
+tests/unit/sharding/test_transport_memory_EXTRA := tests/support/transportbed.c
+tests/unit/sharding/test_transport_memory_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=strdup
 
 # Only the unit test compiles it: protobuf-c against our own encoding.
 tests/unit/sharding/test_message_PROTOS := sharding/peer.proto

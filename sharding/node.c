@@ -498,6 +498,8 @@ static rt_err join(struct sh_node *node, struct ps_store_options *store, struct 
 	if (err != RT_OK) {
 		return err;
 	}
+	rt_log(RT_LOG_INFO, "node", "joined cluster %s as node %llu", (*joined)->cluster,
+		(unsigned long long)(*joined)->node);
 	self.node = (*joined)->node;
 	memcpy(self.cluster, (*joined)->cluster, SH_ID_CHARS);
 	store->create = true;
@@ -586,6 +588,7 @@ static rt_err open_peers(struct sh_node *node, const Troupe__Cluster__Joined *jo
 		.refused = peers_refused,
 		.arg = node};
 	rt_err err = sh_peers_open(&options, &node->peers, info);
+	node->coordinator.peer = err == RT_OK ? sh_peers_url(node->peers) : NULL;
 	if (err == RT_OK && joined != NULL) {
 		sh_peers_members(node->peers, joined->members, joined->n_members);
 	} else if (err == RT_OK) {
@@ -733,11 +736,12 @@ void sh_node_close(struct sh_node *node)
 	if (node->running) {
 		drain(node);
 	}
-	if (node->writer != NULL) {
-		ps_writer_stop(node->writer);
-	}
+	/* Peers go on talking: the regions must be silent before the writer can end. */
 	if (node->running) {
 		on_every_worker(node, drop_rest, false);
+	}
+	if (node->writer != NULL) {
+		ps_writer_stop(node->writer);
 	}
 	if (node->reader != NULL) {
 		ps_reader_stop(node->reader);

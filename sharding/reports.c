@@ -219,31 +219,35 @@ static void take(struct sh_reports *reports, const Troupe__Cluster__ClusterState
 	}
 }
 
+/* In the arena. */
+static rt_err unpack(struct sh_reports *reports, const Troupe__Cluster__ClusterState *state,
+	uint64_t from, struct rt_bytes bytes, Troupe__Cluster__NodeReport **out)
+{
+	ProtobufCAllocator allocator = {rt_arena_alloc_for, rt_arena_free_for, &reports->arena};
+	if (pr_guard_check(&troupe__cluster__node_report__descriptor, bytes, NULL) != RT_OK) {
+		return RT_E_PROTO;
+	}
+	*out = troupe__cluster__node_report__unpack(&allocator, bytes.size, bytes.data);
+	if (*out == NULL) {
+		return RT_E_NOMEM;
+	}
+	return report_valid(state, *out, from) ? RT_OK : RT_E_PROTO;
+}
+
 rt_err sh_reports_take(struct sh_reports *reports, const Troupe__Cluster__ClusterState *state,
 	uint64_t now_ms, uint64_t from, struct rt_bytes bytes)
 {
 	const Troupe__Cluster__Member *member = sh_cluster_member(state, from);
-	ProtobufCAllocator allocator = {rt_arena_alloc_for, rt_arena_free_for, &reports->arena};
 	Troupe__Cluster__NodeReport *report = NULL;
-	rt_err err = member == NULL ? RT_E_PROTO
-				    : pr_guard_check(&troupe__cluster__node_report__descriptor,
-					      bytes, NULL);
-	if (err == RT_OK) {
-		report = troupe__cluster__node_report__unpack(&allocator, bytes.size, bytes.data);
-		err = report == NULL ? RT_E_NOMEM : RT_OK;
-	}
-	if (err == RT_OK && !report_valid(state, report, from)) {
-		err = RT_E_PROTO;
-	}
-	if (err == RT_OK && member->state == SH_NODE_LEFT) {
-		report->n_replicas = 0;
-		err = RT_E_CLOSED;
-	}
-	if (err == RT_OK || err == RT_E_CLOSED) {
-		take(reports, state, now_ms, report);
-	} else {
+	rt_err err = member == NULL ? RT_E_PROTO : unpack(reports, state, from, bytes, &report);
+	if (err != RT_OK || report == NULL) {
 		reports->dropped++;
-		err = err == RT_E_NOMEM ? err : RT_E_PROTO;
+	} else if (member->state == SH_NODE_LEFT) {
+		report->n_replicas = 0;
+		take(reports, state, now_ms, report);
+		err = RT_E_CLOSED;
+	} else {
+		take(reports, state, now_ms, report);
 	}
 	rt_arena_reset(&reports->arena);
 	return err;

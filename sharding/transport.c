@@ -270,7 +270,7 @@ static void step(struct sh_transport *transport)
 	}
 }
 
-static bool wait(struct sh_transport *transport)
+static bool keep_on(struct sh_transport *transport)
 {
 	uv_mutex_lock(&transport->lock);
 	while (!transport->woken && !transport->stopping) {
@@ -315,14 +315,14 @@ static void keep(void *arg)
 	struct sh_transport *transport = arg;
 	do {
 		step(transport);
-	} while (wait(transport));
+	} while (keep_on(transport));
 	hang_up_all(transport);
 }
 
 /* ---- open and close ---- */
 
 /* What was bound: tcp with port 0 gets one. */
-static rt_err bound_url(struct sh_transport *transport, const char *listen)
+static rt_err bound_url(struct sh_transport *transport, const char *listen, struct rt_errinfo *info)
 {
 	nng_url *url = NULL;
 	int port;
@@ -336,7 +336,10 @@ static rt_err bound_url(struct sh_transport *transport, const char *listen)
 		nng_url_free(url);
 	}
 	transport->url = strdup(text);
-	return transport->url == NULL ? RT_E_NOMEM : RT_OK;
+	if (transport->url == NULL) {
+		return rt_errinfo_set(info, RT_E_NOMEM, "open transport: no memory");
+	}
+	return RT_OK;
 }
 
 static rt_err listen_on(struct sh_transport *transport, const char *listen, struct rt_errinfo *info)
@@ -353,7 +356,7 @@ static rt_err listen_on(struct sh_transport *transport, const char *listen, stru
 			info, RT_E_IO, "listen for nodes on %s: %s", listen, nng_strerror(result));
 	}
 	nng_aio_set_timeout(transport->accept, 60000);
-	return bound_url(transport, listen);
+	return bound_url(transport, listen, info);
 }
 
 static rt_err take_options(struct sh_transport *transport,

@@ -264,14 +264,17 @@ static void on_received(void *arg)
 		broken(inlet, nng_strerror(result));
 		return;
 	}
-	atomic_store(&inlet->heard, sh_transport_now());
+	uint64_t now = sh_transport_now();
+	atomic_store(&inlet->heard, now);
 	inlet->have += big_fill(inlet, nng_aio_count(inlet->recv));
 	const char *why = take_all(inlet, &pinged);
 	if (why != NULL) {
 		broken(inlet, why);
 		return;
 	}
-	if (pinged) {
+	/* A ping may be stuck behind a large frame on a slow line; what moves is alive. */
+	if (pinged || now >= atomic_load(&inlet->ponged) + inlet->transport->silence / 4) {
+		atomic_store(&inlet->ponged, now);
 		pong(inlet);
 	}
 	if (pause_full(inlet)) {
@@ -287,18 +290,17 @@ static void on_received(void *arg)
 static void address_of(nng_stream *stream, char *out, size_t room)
 {
 	nng_sockaddr address;
-	char text[48] = "";
-	(void)snprintf(out, room, "a local process");
+	char text[48];
+	int result = UV_EINVAL;
 	if (nng_stream_get_addr(stream, NNG_OPT_REMADDR, &address) != 0) {
-		return;
+		address.s_family = NNG_AF_UNSPEC;
 	}
-	if (address.s_family == NNG_AF_INET &&
-		uv_inet_ntop(AF_INET, &address.s_in.sa_addr, text, sizeof(text)) == 0) {
-		(void)snprintf(out, room, "%s", text);
-	} else if (address.s_family == NNG_AF_INET6 &&
-		   uv_inet_ntop(AF_INET6, address.s_in6.sa_addr, text, sizeof(text)) == 0) {
-		(void)snprintf(out, room, "%s", text);
+	if (address.s_family == NNG_AF_INET) {
+		result = uv_inet_ntop(AF_INET, &address.s_in.sa_addr, text, sizeof(text));
+	} else if (address.s_family == NNG_AF_INET6) {
+		result = uv_inet_ntop(AF_INET6, address.s_in6.sa_addr, text, sizeof(text));
 	}
+	(void)snprintf(out, room, "%s", result == 0 ? text : "a local process");
 }
 
 void sh_inlet_release(struct sh_inlet *inlet)
@@ -384,10 +386,27 @@ void sh_inlet_accept(struct sh_transport *transport, nng_stream *stream, uint64_
 	receive_more(inlet);
 }
 
+/* Without its RAFT lane nobody listens whether the node lives, so the others go with it. */
+static void part(struct sh_inlet *inlet)
+{
+	struct sh_remote *remote = inlet->remote;
+	enum sh_lane lane = SH_LANE_RAFT;
+	inlet->remote = NULL;
+	while (remote->inlet[lane] != inlet) {
+		lane++;
+		RT_ASSERT(lane < SH_LANES);
+	}
+	remote->inlet[lane] = NULL;
+	for (uint32_t i = 0; lane == SH_LANE_RAFT && i < SH_LANES; i++) {
+		if (remote->inlet[i] != NULL) {
+			sh_inlet_close(remote->inlet[i]);
+		}
+	}
+}
+
 /* Frames that are out keep its memory, not the connection. */
 void sh_inlet_close(struct sh_inlet *inlet)
 {
-	struct sh_remote *remote = inlet->remote;
 	if (inlet->state == SH_INLET_DEAD) {
 		return;
 	}
@@ -402,20 +421,8 @@ void sh_inlet_close(struct sh_inlet *inlet)
 	nng_aio_stop(inlet->recv);
 	nng_aio_stop(inlet->send);
 	strip(inlet);
-	if (remote == NULL) {
-		return;
-	}
-	inlet->remote = NULL;
-	for (uint32_t i = 0; i < SH_LANES; i++) {
-		if (remote->inlet[i] == inlet) {
-			remote->inlet[i] = NULL;
-			/* The others have nobody who listens whether the node lives. */
-			for (uint32_t j = 0; i == SH_LANE_RAFT && j < SH_LANES; j++) {
-				if (remote->inlet[j] != NULL) {
-					sh_inlet_close(remote->inlet[j]);
-				}
-			}
-		}
+	if (inlet->remote != NULL) {
+		part(inlet);
 	}
 }
 
@@ -565,7 +572,7 @@ static void stand(struct sh_inlet *inlet, uint64_t now)
 	inlet->buffer = buffer;
 	inlet->room = READ_BYTES;
 	inlet->state = SH_INLET_STANDS;
-	inlet->ponged = now;
+	atomic_store(&inlet->ponged, now);
 	atomic_store(&inlet->heard, now);
 	nng_aio_set_timeout(inlet->recv, NNG_DURATION_INFINITE);
 	nng_aio_set_timeout(inlet->send, NNG_DURATION_INFINITE);
@@ -595,11 +602,13 @@ static void watch(struct sh_inlet *inlet, uint64_t now)
 		return;
 	}
 	if (paused) {
-		if (now >= inlet->ponged + transport->silence / 4) {
-			inlet->ponged = now;
+		uint64_t due = atomic_load(&inlet->ponged) + transport->silence / 4;
+		if (now >= due) {
+			atomic_store(&inlet->ponged, now);
 			pong(inlet);
+			due = now + transport->silence / 4;
 		}
-		sh_transport_note_due(transport, inlet->ponged + transport->silence / 4);
+		sh_transport_note_due(transport, due);
 		return;
 	}
 	uint64_t silent_at = atomic_load(&inlet->heard) + 2 * transport->silence;
@@ -648,14 +657,20 @@ void sh_inlet_step(struct sh_inlet *inlet, uint64_t now)
 	}
 	step_events(inlet, atomic_exchange(&inlet->events, 0), now);
 	if (inlet->state == SH_INLET_HELD) {
+		RT_ASSERT(inlet->hello != NULL);
 		judge_clone(
 			inlet, sh_transport_remote(inlet->transport, inlet->hello->who.node), now);
 	}
 	if (inlet->state == SH_INLET_STANDS) {
 		watch(inlet, now);
 	} else if (unfinished(inlet) && now >= inlet->deadline) {
-		close_stranger(inlet, "it said no hello in time");
-	} else if (inlet->state != SH_INLET_DEAD) {
+		if (inlet->state == SH_INLET_HELLO) {
+			close_stranger(inlet, "it said no hello in time");
+		} else {
+			sh_inlet_close(inlet);
+		}
+	} else if (unfinished(inlet)) {
 		sh_transport_note_due(inlet->transport, inlet->deadline);
 	}
+	/* A welcome that does not leave is ended by the time limit of its aio. */
 }

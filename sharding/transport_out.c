@@ -35,15 +35,8 @@ static void chunk_put(struct sh_chunk *chunk, struct rt_bytes frame)
 
 static void queue_link(struct sh_outlet *outlet, struct sh_chunk *chunk)
 {
-	*outlet->tail = chunk;
-	outlet->tail = &chunk->next;
-}
-
-static struct sh_chunk *queue_last(struct sh_outlet *outlet)
-{
-	return outlet->queue == NULL ? NULL
-				     : (struct sh_chunk *)(void *)((char *)outlet->tail -
-								   offsetof(struct sh_chunk, next));
+	*(outlet->last == NULL ? &outlet->queue : &outlet->last->next) = chunk;
+	outlet->last = chunk;
 }
 
 /* own: a chunk that the frame is in already, because it is large. */
@@ -60,7 +53,7 @@ static rt_err queue_put(struct sh_outlet *outlet, struct rt_bytes frame, struct 
 		outlet->queued += need;
 		return RT_OK;
 	}
-	struct sh_chunk *last = queue_last(outlet);
+	struct sh_chunk *last = outlet->last;
 	if (last == NULL || last->room - last->used < need) {
 		last = outlet->spare != NULL ? outlet->spare : chunk_new(CHUNK_BYTES);
 		if (last == NULL) {
@@ -97,7 +90,7 @@ static bool flight_load(struct sh_outlet *outlet)
 		outlet->flight = outlet->queue;
 		outlet->flown = 0;
 		outlet->queue = NULL;
-		outlet->tail = &outlet->queue;
+		outlet->last = NULL;
 	}
 	if (outlet->ping) {
 		flight_ping(outlet);
@@ -322,7 +315,7 @@ static void queue_drop(struct sh_outlet *outlet)
 	chunks_free(outlet->queue);
 	outlet->flight = NULL;
 	outlet->queue = NULL;
-	outlet->tail = &outlet->queue;
+	outlet->last = NULL;
 	outlet->queued = 0;
 	outlet->flown = 0;
 	outlet->sending = false;
@@ -620,7 +613,6 @@ void sh_outlet_step(struct sh_outlet *outlet, uint64_t now)
 rt_err sh_outlet_init(struct sh_outlet *outlet, struct sh_remote *remote, enum sh_lane lane)
 {
 	*outlet = (struct sh_outlet){.remote = remote, .lane = lane, .backoff = SH_BACKOFF_MIN_MS};
-	outlet->tail = &outlet->queue;
 	return uv_mutex_init(&outlet->lock) == 0 ? RT_OK : RT_E_NOMEM;
 }
 

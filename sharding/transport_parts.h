@@ -85,9 +85,9 @@ struct sh_outlet {
 	struct sh_line *line; /* NULL: none */
 	uint64_t next_at, backoff;
 
-	uv_mutex_t lock;                /* of what follows */
-	struct sh_line *standing;       /* takes frames; NULL: none does */
-	struct sh_chunk *queue, **tail; /* waits */
+	uv_mutex_t lock;               /* of what follows */
+	struct sh_line *standing;      /* takes frames; NULL: none does */
+	struct sh_chunk *queue, *last; /* waits */
 	struct sh_chunk *spare;
 	uint64_t queued; /* bytes, with those in flight */
 	bool sending, ping;
@@ -122,7 +122,7 @@ struct sh_inlet {
 	_Atomic uint32_t events; /* enum sh_event */
 	_Atomic bool stands;
 	_Atomic uint64_t heard;
-	uint64_t ponged;
+	_Atomic uint64_t ponged;   /* ms */
 	_Atomic(const char *) why; /* of SH_BROKEN */
 
 	/* The keeper until it stands, then the callback of recv. */

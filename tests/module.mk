@@ -42,6 +42,9 @@ tests/sim/sim_SRCS := $(addprefix tests/sim/,check.c disk.c load.c log.c main.c 
 # compared with the real one: two programs that have to say the same.
 mem_SRCS := $(addprefix tests/clustersim/,mem_data.c mem_disk.c mem_indexer.c mem_reader.c mem_store.c \
 	mem_writer.c)
+TEST_TOOLS += tests/clustersim/clustersim
+tests/clustersim/clustersim_SRCS := $(addprefix tests/clustersim/,admin.c check.c client.c clock.c history.c \
+	main.c net.c node.c shape.c trace.c world.c) $(mem_SRCS)
 TEST_TOOLS += tests/clustersim/conform_mem tests/clustersim/conform_real
 tests/clustersim/conform_mem_SRCS := $(addprefix tests/clustersim/,conform.c conform_main.c conform_mem.c) \
 	$(mem_SRCS)

@@ -56,6 +56,8 @@ struct pr_node *pr_nodes_pick(struct pr_nodes *nodes, struct pr_errands *errands
 		struct pr_node *node = &nodes->all[(nodes->current + i) % nodes->count];
 		if (usable(node)) {
 			nodes->current = node->index;
+			nodes->dial_ticks =
+				0; /* when this one breaks, the next is dialled at once */
 			return node;
 		}
 	}

@@ -46,8 +46,8 @@ class Watch:
 				account, shard, sent, answered, attempts, code = line.split("\t")
 				key = int(account.split("-")[-2]), account
 				self.streams.setdefault(key, []).append(
-					Seen(int(sent), int(answered), int(attempts), code.strip()))
-				if code == "OK\n":
+					Seen(int(sent), int(answered), int(attempts), code.strip().upper()))
+				if code.strip().upper() == "OK":
 					self.shard[key] = int(shard)
 		os.unlink(self.out)
 

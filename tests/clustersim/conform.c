@@ -479,7 +479,11 @@ static void do_rows(struct run *run)
 		say_bytes(run, "", value);
 		free((void *)(uintptr_t)value.data);
 	}
-	fprintf(run->out, "\n");
+	struct ps_log_hash hash = {0};
+	err = ps_store_hash(run->bed->store, shard, 1 + below(run, 100), &hash, NULL);
+	fprintf(run->out, " hash %s %" PRIu64 "..%" PRIu64 ":%016" PRIx64 " logs %u\n",
+		rt_err_name(err), hash.first, hash.last, hash.hash,
+		ps_store_log_count(run->bed->store));
 }
 
 /* ---- open and close ---- */

@@ -40,7 +40,7 @@ void conform_bed_open(struct conform_bed *bed, bool leave_tail)
 	struct rt_system_options system = {.workers = 1, .spin_us = RT_SPIN_NONE};
 	struct ps_store_options options = {.dir = in->dir,
 		.create = true,
-		.shard_count = CONFORM_SHARDS,
+		.shard_count = CONFORM_SHARDS - 1, /* and the cluster's own log */
 		.free_space_low_bytes = 1,
 		.leave_tail = leave_tail};
 	rt_err err = rt_system_new(&system, &in->system, &info);

@@ -66,6 +66,7 @@ enum mem_break {
 void mem_disk_break(struct mem_disk *disk, enum mem_break how);
 /* A batch or a read is under way. Not before it is over may the process end in order. */
 bool mem_disk_busy(const struct mem_disk *disk);
+bool mem_disk_broken(const struct mem_disk *disk);
 bool mem_disk_failed(const struct mem_disk *disk);
 void mem_disk_space_low(struct mem_disk *disk, bool low);
 
@@ -74,5 +75,7 @@ uint64_t mem_disk_first(const struct mem_disk *disk, uint32_t shard);
 uint64_t mem_disk_last(const struct mem_disk *disk, uint32_t shard);
 struct rt_bytes mem_disk_record(const struct mem_disk *disk, uint32_t shard, uint64_t offset);
 bool mem_disk_exists(const struct mem_disk *disk);
+/* What the running process would read. */
+struct rt_bytes mem_disk_written(const struct mem_disk *disk, uint32_t shard, uint64_t offset);
 
 #endif

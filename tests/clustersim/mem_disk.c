@@ -95,8 +95,13 @@ void mem_disk_break(struct mem_disk *disk, enum mem_break how)
 bool mem_disk_busy(const struct mem_disk *disk)
 {
 	const struct mem_store *store = disk->store;
-	return store != NULL &&
-	       (store->reads > 0 || (store->writer != NULL && mem_writer_busy(store->writer)));
+	return store != NULL && (store->reads > 0 || store->news > 0 ||
+					(store->writer != NULL && mem_writer_busy(store->writer)));
+}
+
+bool mem_disk_broken(const struct mem_disk *disk)
+{
+	return disk->broken;
 }
 
 bool mem_disk_failed(const struct mem_disk *disk)
@@ -128,6 +133,13 @@ struct rt_bytes mem_disk_record(const struct mem_disk *disk, uint32_t shard, uin
 {
 	const struct mem_record *record =
 		shard < disk->log_count ? mem_log_at(&disk->image.logs[shard], offset) : NULL;
+	return record == NULL ? (struct rt_bytes){0} : rt_bytes_of(record->bytes, record->size);
+}
+
+struct rt_bytes mem_disk_written(const struct mem_disk *disk, uint32_t shard, uint64_t offset)
+{
+	const struct mem_record *record =
+		disk->store == NULL ? NULL : mem_log_at(&disk->store->logs[shard], offset);
 	return record == NULL ? (struct rt_bytes){0} : rt_bytes_of(record->bytes, record->size);
 }
 
@@ -188,6 +200,7 @@ void mem_news(struct mem_store *store, struct rt_worker *worker, struct rt_post 
 	struct news *news = malloc(sizeof(*news));
 	RT_ASSERT(news != NULL);
 	*news = (struct news){worker, post};
+	store->news++;
 	mem_at(store, store->news_at, MEM_EV_NEWS, news);
 }
 
@@ -207,6 +220,7 @@ static void happen(struct mem_store *store, const struct mem_event *event)
 		mem_writer_synced(event->what);
 		break;
 	case MEM_EV_NEWS:
+		store->news--;
 		tell(event->what);
 		break;
 	case MEM_EV_READ:
@@ -317,6 +331,7 @@ static struct mem_store *store_new(struct mem_disk *disk)
 	store->base.dir = disk->name;
 	memcpy(store->base.id, disk->id, sizeof(disk->id));
 	store->base.shard_count = disk->shard_count;
+	store->base.log_count = disk->log_count;
 	store->base.shards = calloc(disk->log_count, sizeof(*store->base.shards));
 	store->logs = calloc(disk->log_count, sizeof(*store->logs));
 	RT_ASSERT(store->base.shards != NULL && store->logs != NULL);
@@ -376,12 +391,7 @@ void ps_store_close(struct ps_store *base)
 	} else if (!store->crashed) {
 		save(store);
 	}
-	while (store->heap_count > 0) {
-		struct mem_event event = take_event(store);
-		if (event.kind == MEM_EV_NEWS) {
-			tell(event.what);
-		}
-	}
+	RT_ASSERT(store->news == 0 && store->reads == 0);
 	for (uint32_t i = 0; i < disk->log_count; i++) {
 		mem_log_done(&store->logs[i]);
 	}

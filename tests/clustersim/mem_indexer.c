@@ -173,8 +173,10 @@ static void write_stage(struct ps_indexer *indexer, struct ps_stage *stage)
 	}
 	store->base.indexed += stage->published;
 	stage->count -= stage->published;
-	memmove(stage->items, stage->items + stage->published,
-		stage->count * sizeof(*stage->items));
+	if (stage->count > 0) {
+		memmove(stage->items, stage->items + stage->published,
+			stage->count * sizeof(*stage->items));
+	}
 	stage->published = 0;
 }
 

@@ -141,7 +141,7 @@ struct mem_store {
 	struct mem_event *heap;
 	uint32_t heap_count, heap_cap;
 	uint64_t event_order, news_at;
-	uint32_t reads; /* under way */
+	uint32_t reads, news; /* under way */
 };
 
 static inline struct mem_store *mem_store_of(const struct ps_store *store)

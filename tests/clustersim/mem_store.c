@@ -10,6 +10,11 @@ uint32_t ps_store_shard_count(const struct ps_store *store)
 	return store->shard_count;
 }
 
+uint32_t ps_store_log_count(const struct ps_store *store)
+{
+	return store->log_count;
+}
+
 const char *ps_store_id(const struct ps_store *store)
 {
 	return store->id;
@@ -112,6 +117,24 @@ rt_err ps_store_get(struct ps_store *store, uint32_t shard, uint64_t offset, str
 			(unsigned long long)offset);
 	}
 	return copied(bytes_of(record), out);
+}
+
+static bool add_to_hash(void *arg, uint64_t offset, struct rt_bytes record)
+{
+	struct ps_log_hash *sum = arg;
+	uint64_t one = rt_hash_mix(rt_hash(record.data, record.size) + offset);
+	sum->hash = rt_hash_mix(sum->hash + one);
+	sum->last = offset;
+	return true;
+}
+
+rt_err ps_store_hash(struct ps_store *store, uint32_t shard, uint64_t upto, struct ps_log_hash *out,
+	struct rt_errinfo *info)
+{
+	const struct ps_shard *at = shard_of(store, shard);
+	*out = (struct ps_log_hash){.first = at->first, .last = at->first - 1};
+	return ps_store_read(store, shard, at->first, upto < at->durable ? upto : at->durable,
+		add_to_hash, out, info);
 }
 
 rt_err ps_store_meta_get(

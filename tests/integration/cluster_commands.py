@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The commands of troupe cluster against nodes that say what a test wants (fake_cluster.py).
+"""The commands of troupe cluster against nodes that say what a test wants (scripted_node.py).
 
     python3 tests/integration/cluster_commands.py       TROUPE names the program, else build/release
 """
@@ -17,11 +17,10 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import fake_cluster  # noqa: E402
-import wire  # noqa: E402
+import scripted_node  # noqa: E402
 from cli import DONE, REFUSED, UNAVAILABLE, USAGE, run_troupe  # noqa: E402
-from fake_cluster import CLUSTER, Answer, FakeNode, says, status  # noqa: E402
 from node import troupe  # noqa: E402
+from scripted_node import CLUSTER, Answer, FakeNode, says, status, wire  # noqa: E402
 
 
 class Cluster:
@@ -273,7 +272,7 @@ class Up(unittest.TestCase):
         self.dir = os.path.join(directory.name, "cluster")
         self.trouped = os.path.join(directory.name, "fake-trouped")
         with open(self.trouped, "w") as f:
-            f.write("#!/bin/sh\nexec '%s' '%s' \"$@\"\n" % (sys.executable, os.path.abspath(fake_cluster.__file__)))
+            f.write("#!/bin/sh\nexec '%s' '%s' \"$@\"\n" % (sys.executable, os.path.abspath(scripted_node.__file__)))
         os.chmod(self.trouped, os.stat(self.trouped).st_mode | stat.S_IXUSR)
 
     def up(self, *words, fake=""):
@@ -354,7 +353,7 @@ class Up(unittest.TestCase):
 
     def test_can_be_interrupted_before_all_is_well(self):
         run = self.up("2", fake="uneven")
-        run.until(r"^troupe: 2 nodes, 0 of 2 groups are where they should be")
+        run.until(r"^troupe: 2 of 2 nodes are reachable; of 2 groups 0 have all replicas, 2 are led by who should")
         run.process.send_signal(signal.SIGTERM)
         self.assertEqual(run.end(), DONE)
 

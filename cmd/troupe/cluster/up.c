@@ -33,7 +33,7 @@ struct up_node {
 	struct tr_child child;
 	char data[512], rpc[URL_ROOM], peer[URL_ROOM];
 	bool old; /* its folder is from an earlier time */
-	bool joins;
+	bool joins, started;
 };
 
 struct up {
@@ -275,24 +275,19 @@ static rt_err start_node(struct up *up, struct up_node *node, struct rt_errinfo 
 	return tr_child_start(&node->child, argv, info);
 }
 
-/* Whoever has data first, all at once, since alone none of them may have a quorum. */
-static bool is_first(const struct up *up, const struct up_node *node)
-{
-	return node->old || node == &up->nodes[founder_of(up)];
-}
-
-static bool wait_ready(struct up *up, bool first)
+/* Waits for all that were started. False: one has ended or takes too long, or we are to stop. */
+static bool wait_ready(struct up *up)
 {
 	uint64_t deadline = now_ms() + READY_WITHIN_MS;
 	for (;;) {
 		const struct up_node *missing = NULL;
 		for (size_t i = 0; i < up->count; i++) {
 			const struct up_node *node = &up->nodes[i];
-			if (is_first(up, node) == first && !node->child.ready) {
-				missing = node;
-			}
-			if (is_first(up, node) == first && node->child.pid == 0) {
+			if (node->started && node->child.pid == 0) {
 				return false; /* has been said */
+			}
+			if (node->started && !node->child.ready) {
+				missing = node;
 			}
 		}
 		uint64_t now = now_ms();
@@ -309,22 +304,59 @@ static bool wait_ready(struct up *up, bool first)
 	}
 }
 
-static bool start_some(struct up *up, bool first)
+static bool start_one(struct up *up, struct up_node *node)
 {
 	struct rt_errinfo info = {0};
+	node->started = true;
+	if (start_node(up, node, &info) != RT_OK) {
+		fprintf(stderr, "troupe: %s\n", info.text);
+		return false;
+	}
+	return true;
+}
+
+/* Whoever has data first and all at once, since alone none of them may have a quorum; then who is
+ * new, one by one, so that their numbers are in the order of their names. */
+static bool start_all(struct up *up)
+{
+	size_t founder = founder_of(up);
 	for (size_t i = 0; i < up->count; i++) {
 		struct up_node *node = &up->nodes[i];
-		if (is_first(up, node) == first && start_node(up, node, &info) != RT_OK) {
-			fprintf(stderr, "troupe: %s\n", info.text);
+		if ((node->old || i == founder) && !start_one(up, node)) {
 			return false;
 		}
 	}
-	return wait_ready(up, first);
+	bool good = wait_ready(up);
+	for (size_t i = 0; good && i < up->count; i++) {
+		struct up_node *node = &up->nodes[i];
+		good = node->started || (start_one(up, node) && wait_ready(up));
+	}
+	return good;
 }
 
 /* ---- until the shards are spread ---- */
 
-/* What came of one look. RT_E_AGAIN: not yet; text says how far it is. */
+static void say_progress(const struct tr_view *view, size_t nodes, char *text, size_t room)
+{
+	size_t reachable = 0, placed = 0, led = 0;
+	for (size_t i = 0; i < view->member_count; i++) {
+		reachable += view->members[i].reachable ? 1 : 0;
+	}
+	for (size_t i = 0; i < view->group_count; i++) {
+		const struct tr_group *group = &view->groups[i];
+		placed += tr_group_is_placed(group) &&
+					  group->target_count >= tr_view_copies(view, nodes)
+				  ? 1
+				  : 0;
+		led += group->leader != 0 && group->leader == group->preferred ? 1 : 0;
+	}
+	snprintf(text, room,
+		"%zu of %zu nodes are reachable; of %zu groups %zu have all replicas, %zu are led "
+		"by who should",
+		reachable, nodes, view->group_count, placed, led);
+}
+
+/* True: all is spread. False: not yet; text says how far it is. */
 static bool look(
 	struct troupe_client *client, size_t nodes, struct tr_view *view, char *text, size_t room)
 {
@@ -341,12 +373,7 @@ static bool look(
 		   RT_OK) {
 		snprintf(text, room, "%.200s", info.text);
 	} else {
-		size_t placed = 0;
-		for (size_t i = 0; i < view->group_count; i++) {
-			placed += tr_group_is_placed(&view->groups[i]) ? 1 : 0;
-		}
-		snprintf(text, room, "%zu nodes, %zu of %zu groups are where they should be",
-			view->member_count, placed, view->group_count);
+		say_progress(view, nodes, text, room);
 		even = tr_view_is_even(view, nodes);
 	}
 	troupe_answer_free(&answer);
@@ -393,8 +420,7 @@ static void print_nodes(const struct up *up, const struct tr_view *view)
 static void print_screen(const struct up *up, const struct tr_view *view)
 {
 	printf("A cluster of %zu: %" PRIu64 " shards, %" PRIu64 " replicas of each, data in %s\n",
-		up->count, view->shards,
-		view->replication < up->count ? view->replication : up->count, up->dir);
+		up->count, view->shards, tr_view_copies(view, up->count), up->dir);
 	print_nodes(up, view);
 	printf("Try it in another terminal:\n"
 	       "  export TROUPE_URL=%s\n"
@@ -476,7 +502,7 @@ static enum tr_exit run(struct up *up)
 {
 	enum tr_exit code = TR_UNAVAILABLE;
 	catch_signals(up);
-	if (start_some(up, true) && start_some(up, false)) {
+	if (start_all(up)) {
 		code = serve(up);
 	} else if (up->stops > 0) {
 		code = TR_DONE;

@@ -359,9 +359,14 @@ static bool members_are_even(const struct tr_view *view, size_t nodes)
 	       is_close(least_leaders, most_leaders);
 }
 
+uint64_t tr_view_copies(const struct tr_view *view, size_t nodes)
+{
+	return view->replication < nodes ? view->replication : nodes;
+}
+
 bool tr_view_is_even(const struct tr_view *view, size_t nodes)
 {
-	uint64_t copies = view->replication < nodes ? view->replication : nodes;
+	uint64_t copies = tr_view_copies(view, nodes);
 	for (size_t i = 0; i < view->group_count; i++) {
 		const struct tr_group *group = &view->groups[i];
 		bool led = group->leader != 0 &&

@@ -75,6 +75,8 @@ bool tr_group_is_placed(const struct tr_group *group);
 /* Voters that can be reached. */
 size_t tr_group_sound(const struct tr_view *view, const struct tr_group *group);
 
+/* How many replicas a group has with so many nodes. */
+uint64_t tr_view_copies(const struct tr_view *view, size_t nodes);
 /* All of so many nodes are up, each group is placed and led by who should, and no node has much
  * more than another. */
 bool tr_view_is_even(const struct tr_view *view, size_t nodes);

@@ -271,6 +271,29 @@ static void a_peer_that_waits_for_room_is_not_taken_for_dead(void **state)
 	pair_done();
 }
 
+/* A ping would have to wait behind the frame. */
+static void a_frame_that_takes_long_is_a_sign_of_life(void **state)
+{
+	(void)state;
+	struct bed_fake fake = {0};
+	static const uint8_t length[4] = {0, 0, 16, 0}; /* 1 MiB */
+	uint8_t pong[4] = {1, 1, 1, 1};
+	pair_open();
+	bed_fake_dial(&fake, &one, SH_LANE_RAFT);
+	bed_fake_greet(&fake, SH_LANE_RAFT, bed_hello(3, 1, SH_LANE_RAFT));
+	bed_fake_send(&fake, SH_LANE_RAFT, length, sizeof(length));
+	for (uint64_t end = ms() + 3 * SILENCE_MS; ms() < end;) {
+		bed_fake_send(&fake, SH_LANE_RAFT, "a piece", 7);
+		bed_idle(&one, 5);
+	}
+	for (uint32_t i = 0; i < 3; i++) {
+		bed_fake_recv_all(&fake, SH_LANE_RAFT, pong, 4);
+		assert_memory_equal(pong, "\0\0\0\0", 4);
+	}
+	bed_fake_done(&fake);
+	pair_done();
+}
+
 /* ---- many at once ---- */
 
 struct sender {
@@ -378,6 +401,7 @@ int main(void)
 		cmocka_unit_test(a_lane_that_another_process_answers_means_a_restart),
 		cmocka_unit_test(closes_an_accepted_connection_that_is_silent),
 		cmocka_unit_test(a_peer_that_waits_for_room_is_not_taken_for_dead),
+		cmocka_unit_test(a_frame_that_takes_long_is_a_sign_of_life),
 		cmocka_unit_test(senders_survive_connections_that_come_and_go),
 		cmocka_unit_test(closes_while_it_dials_and_greets),
 		cmocka_unit_test(says_once_that_a_peer_cannot_be_reached),

@@ -514,6 +514,21 @@ static void nodes_are_dialled_one_after_the_other_and_once(void **state)
 	assert_ptr_equal(pr_nodes_pick(&nodes, &errands), &nodes.all[0]); /* no going back */
 }
 
+static void the_next_node_is_dialled_at_once_when_a_connection_breaks(void **state)
+{
+	(void)state;
+	struct pr_nodes nodes;
+	bench_init(&nodes, 2);
+	struct pr_errands errands = {0};
+	assert_null(pr_nodes_pick(&nodes, &errands));
+	assert_ptr_equal(errands.dial, &nodes.all[0]);
+	connect_node(&nodes, 0);
+	assert_ptr_equal(pr_nodes_pick(&nodes, &errands), &nodes.all[0]);
+	pr_node_broke(&nodes.all[0]);
+	assert_null(pr_nodes_pick(&nodes, &errands));
+	assert_ptr_equal(errands.dial, &nodes.all[1]);
+}
+
 static void a_node_is_left_for_one_that_is_there_or_may_be(void **state)
 {
 	(void)state;
@@ -579,6 +594,7 @@ int main(void)
 		cmocka_unit_test(a_quiet_node_is_pinged_first_and_silent_later),
 		cmocka_unit_test(a_node_found_silent_again_gets_more_time),
 		cmocka_unit_test(nodes_are_dialled_one_after_the_other_and_once),
+		cmocka_unit_test(the_next_node_is_dialled_at_once_when_a_connection_breaks),
 		cmocka_unit_test(a_node_is_left_for_one_that_is_there_or_may_be),
 		cmocka_unit_test(with_one_url_nothing_is_held_against_a_node),
 	};
