@@ -284,10 +284,6 @@ class Status:
 	def leader_of(self, shard):
 		return next(g["leader"] for g in self.groups if g["shard"] == shard)
 
-	def holders(self):
-		"""Set of (shard, node number) of all replicas there are."""
-		return {(g["shard"], r["node"]) for g in self.groups for r in g["replicas"]}
-
 	def moving(self):
 		return [g["shard"] for g in self.groups if g["moving"] or
 		        sorted(r["node"] for r in g["replicas"]) != sorted(g["target"])]
