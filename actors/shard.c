@@ -423,6 +423,7 @@ void ac_shard_reset(struct ac_shard *shard)
 	RT_ASSERT(!shard->leading && shard->entity_count == 0);
 	ac_dedupe_reset(&shard->dedupe);
 	ac_unindexed_clear(&shard->unindexed);
+	shard->resets++;
 	shard->committed = 0;
 	shard->tail = 0;
 }

@@ -92,6 +92,7 @@ struct ac_shard {
 	uint32_t index;
 	bool leading; /* serves; otherwise every call but a stale read is UNAVAILABLE */
 	uint64_t term;
+	uint32_t resets;    /* how often its log was replaced */
 	uint64_t tail;      /* last offset given to a record, while it leads */
 	uint64_t committed; /* last committed one, as far as it was told */
 
