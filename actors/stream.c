@@ -350,7 +350,7 @@ static void start(struct ac_waiter *waiter)
 	waiter->term = shard->term;
 	waiter->resets = shard->resets;
 	ac_read_done(&waiter->read);
-	ac_read_init(&waiter->read, shard, pid, ac_entity_find(shard, call->hash, pid));
+	ac_read_init(&waiter->read, shard, pid, call->hash);
 	bool events = call->in.kind == TROUPE__KIND__KIND_EVENTS;
 	waiter->read.done = events ? events_read : state_read;
 	waiter->read.load.from_seq = events ? waiter->from_seq : 1;
