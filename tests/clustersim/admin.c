@@ -171,11 +171,12 @@ void cs_admin_answered(struct cs *cs, const struct cs_answer *answer)
 		/* There is no cluster yet; it is all that may be wrong. */
 		CS_CHECK(cs, !cs->faults, "a node may not join: %s", answer->error);
 		cs->admin.made--;
-	} else if (strcmp(cs->admin.name, "Remove") == 0) {
-		cs->losing = !good;
-		if (cs->losing) { /* It is not dead yet. */
-			bool again = enqueue(cs, "Remove", cs->admin.node, 0);
-			RT_ASSERT(again); /* Its place is free again. */
+	} else if (strcmp(cs->admin.name, "Move") != 0) {
+		bool removes = strcmp(cs->admin.name, "Remove") == 0;
+		cs->losing = cs->losing && !(removes && good);
+		if (!good) { /* Not dead yet, or dead just now. Its place is free again. */
+			bool again = enqueue(cs, cs->admin.name, cs->admin.node, 0);
+			RT_ASSERT(again);
 		}
 	}
 }
