@@ -219,8 +219,8 @@ static bool on_known(void *arg, const struct sh_identity *who, char *why, size_t
 		snprintf(why, room, "node %llu is not known as a member here (yet)",
 			(unsigned long long)who->node);
 	} else if (known->left) {
-		snprintf(why, room, "node %llu has left the cluster",
-			(unsigned long long)who->node);
+		snprintf(
+			why, room, "node %llu has left the cluster", (unsigned long long)who->node);
 	} else if (strcmp(known->key, who->key) != 0) {
 		snprintf(why, room,
 			"node %llu has other data than the member of that number: its key differs",
@@ -283,8 +283,7 @@ static void take_member(struct sh_peers *peers, const Troupe__Cluster__Member *m
 	}
 }
 
-void sh_peers_members(
-	struct sh_peers *peers, Troupe__Cluster__Member *const *members, size_t count)
+void sh_peers_members(struct sh_peers *peers, Troupe__Cluster__Member *const *members, size_t count)
 {
 	uv_mutex_lock(&peers->lock);
 	for (size_t i = 0; i < count; i++) {

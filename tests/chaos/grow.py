@@ -26,18 +26,26 @@ class Tracker:
 	"""Looks at the status all the time and notes every replica that appears, by node number."""
 
 	def __init__(self, cluster):
-		self.cluster, self.made, self.known = cluster, [], cluster.status().holders()
+		self.cluster, self.made, self.known = cluster, [], {}
+		self.take(cluster.status())
+		self.made.clear()
 		self.stop, self.thread = threading.Event(), threading.Thread(target=self.look, daemon=True)
 		self.thread.start()
+
+	def take(self, status):
+		"""A new coordinator does not know of a shard's replicas before its leader has told."""
+		for g in status.groups:
+			nodes_ = {r["node"] for r in g["replicas"]}
+			if nodes_:
+				self.made += [(g["shard"], n) for n in nodes_ - self.known.get(g["shard"], set())]
+				self.known[g["shard"]] = nodes_
 
 	def look(self):
 		while not self.stop.wait(.05):
 			try:
-				holders = self.cluster.status().holders()
+				self.take(self.cluster.status())
 			except OSError:
 				continue
-			self.made += holders - self.known
-			self.known = holders
 
 	def end(self):
 		self.stop.set()

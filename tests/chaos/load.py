@@ -188,8 +188,8 @@ class Client:
 			self.codes[name] = self.codes.get(name, 0) + 1
 			return False
 		outcome = {w.OK: h.OK, w.REFUSED: h.REJECTED, w.CONFLICT: h.CONFLICT}.get(got.code)
-		if op.kind == h.STALE and outcome == h.REJECTED and got.seq == 0:
-			outcome = h.OK  # that replica has not heard of the account
+		if op.kind == h.STALE and got.code == w.NOT_FOUND:
+			outcome = h.OK  # that replica has not heard of the account: its version is 0
 		if outcome is None:
 			self.note(f"{w.CODE_NAMES[got.code]}: {got.error}")
 			op.late = 1

@@ -114,6 +114,8 @@ class Node:
 		self.member = False
 
 	def tail(self, lines=15):
+		if not os.path.exists(self.log):
+			return "never started"
 		with open(self.log, encoding="utf-8", errors="replace") as f:
 			return "".join(f.readlines()[-lines:])
 
@@ -154,6 +156,7 @@ class Cluster:
 			n.start(env(n), more(n))
 			n.wait_ready()
 			n.member = self.founded = True
+			time.sleep(float(os.environ.get("CHAOS_BEGIN", 0)))
 
 	# ---- asking ----
 	def ask(self, name, payload=None, node=None, kind=w.CLUSTER, entity=("", ""), timeout=3.0):
@@ -280,10 +283,6 @@ class Status:
 
 	def leader_of(self, shard):
 		return next(g["leader"] for g in self.groups if g["shard"] == shard)
-
-	def holders(self):
-		"""Set of (shard, node number) of all replicas there are."""
-		return {(g["shard"], r["node"]) for g in self.groups for r in g["replicas"]}
 
 	def moving(self):
 		return [g["shard"] for g in self.groups if g["moving"] or

@@ -57,9 +57,10 @@ static void asks_longer_replicas_again_for_the_common_part(void **state)
 	answer(3, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":8,\"hash\":\"e\"},"
 		  "{\"shard\":2,\"first\":1,\"upto\":7,\"hash\":\"f\"}]}");
 	assert_false(tr_hashes_equal(all, NODES, 0));
-	assert_asks(1, "{\"upto\":[[0,7]]}");
-	assert_asks(2, "{\"upto\":[[2,5]]}");
-	assert_asks(3, "{\"upto\":[[0,7],[2,5]]}");
+	assert_asks(1, "{\"upto\":[{\"shard\":0,\"upto\":7}]}");
+	assert_asks(2, "{\"upto\":[{\"shard\":2,\"upto\":5}]}");
+	assert_asks(3, "{\"upto\":[{\"shard\":0,\"upto\":7},"
+		       "{\"shard\":2,\"upto\":5}]}");
 	/* Shard 2 has grown meanwhile, and was not asked for. */
 	answer(1, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":7,\"hash\":\"c\"},"
 		  "{\"shard\":2,\"first\":1,\"upto\":6,\"hash\":\"g\"}]}");
@@ -88,7 +89,7 @@ static void a_replica_that_has_moved_away_meanwhile_is_left_out(void **state)
 	(void)state;
 	answer(1, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":9,\"hash\":\"a\"}]}");
 	answer(2, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":7,\"hash\":\"c\"}]}");
-	assert_asks(1, "{\"upto\":[[0,7]]}");
+	assert_asks(1, "{\"upto\":[{\"shard\":0,\"upto\":7}]}");
 	answer(1, "{\"shards\":[]}");
 	assert_false(all[0].of[0].there);
 	assert_true(tr_hashes_equal(all, NODES, 0));
