@@ -34,6 +34,8 @@ struct ac_call {
 
 	/* Private to actors/ and sharding/. */
 	uint64_t hash;
+	uint64_t held_until_ms; /* waits for a leader until then; 0: has not waited yet */
+	bool forwarded;         /* by another node: goes no further */
 	uint32_t shard;
 	uint32_t state;
 	void *entity;

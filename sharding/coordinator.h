@@ -1,10 +1,10 @@
 /*
  * coordinator.h - the one place that decides which nodes hold and lead which shard.
  *
- * It runs on every node and is awake on the one that leads the meta group. What it knows for good is
- * the entity "cluster" (cluster.h) in that group's log; what it hears are the nodes' reports. From
- * both it decides (allocate.h), writes decisions as commands to the entity with the sequence number
- * they rest on, and pushes the table to every node. Shards elect and serve without it.
+ * It runs on every node and is awake on the one that leads the meta group. What it knows for good
+ * is the entity "cluster" (cluster.h) in that group's log; what it hears are the nodes' reports.
+ * From both it decides (allocate.h), writes decisions as commands to the entity with the sequence
+ * number they rest on, and pushes the table to every node. Shards elect and serve without it.
  *
  * Threads: the worker that owns the meta group.
  * Memory:  bounded by nodes times groups.
@@ -17,6 +17,7 @@
 #include "runtime/base/err.h"
 
 struct sh_coordinator;
+struct sh_strategy;
 
 struct sh_coordinator_port {
 	/* A command or query (command false) to the entity, as protobuf; expected: sequence number
@@ -32,10 +33,13 @@ struct sh_coordinator_port {
 struct sh_coordinator_options {
 	const struct sh_coordinator_port *port;
 	uint64_t node; /* this one */
-	/* For the first command of a cluster that has none. */
-	const char *cluster, *key, *name;
-	uint32_t shard_count, replication, dead_after_ms;
-	uint32_t tick_ms; /* between two looks; 0: 200 */
+	/* For the first command of a cluster that has none; key NULL: this node founds none.
+	 * Copied; name, rpc and peer may be NULL. */
+	const char *cluster, *key, *name, *rpc, *peer;
+	uint32_t shard_count, replication, dead_after_ms; /* 0: as in cluster.h */
+	uint32_t tick_ms;                                 /* between two looks; 0: 200 */
+	uint32_t reach_ms; /* who is not heard for so long is not reachable; 0: 2,000 */
+	const struct sh_strategy *strategy; /* allocate.h; NULL: sh_least_shards */
 };
 
 RT_NODISCARD rt_err sh_coordinator_new(
@@ -49,13 +53,16 @@ void sh_coordinator_follow(struct sh_coordinator *coordinator);
  * dropped. */
 void sh_coordinator_report(
 	struct sh_coordinator *coordinator, uint64_t now_ms, uint64_t from, struct rt_bytes report);
+/* code: of proto/troupe.proto; seq: the entity's. */
 void sh_coordinator_answer(struct sh_coordinator *coordinator, uint64_t now_ms, uint64_t ticket,
 	uint32_t code, uint64_t seq, struct rt_bytes payload);
 /* Somebody else's command changed the entity: look at once. */
 void sh_coordinator_changed(struct sh_coordinator *coordinator);
 void sh_coordinator_tick(struct sh_coordinator *coordinator, uint64_t now_ms);
-uint64_t sh_coordinator_next_timeout(const struct sh_coordinator *coordinator); /* UINT64_MAX: never */
-/* RT_E_FENCED: not awake here; else the JSON of "troupe cluster status". */
+uint64_t sh_coordinator_next_timeout(
+	const struct sh_coordinator *coordinator); /* UINT64_MAX: never */
+/* The JSON of "troupe cluster status". RT_E_FENCED: not awake here. RT_E_AGAIN: awake, but the
+ * entity has not answered yet. */
 RT_NODISCARD rt_err sh_coordinator_status(
 	const struct sh_coordinator *coordinator, uint64_t now_ms, struct pr_text *out);
 

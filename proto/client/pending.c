@@ -61,9 +61,11 @@ struct pr_pending *pr_pending_new(const struct troupe_call *call, const uint64_t
 	return pending;
 }
 
-uint8_t *pr_pending_put(uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now)
+uint8_t *pr_pending_put(uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now,
+	uint64_t most_ms)
 {
 	uint64_t left = pending->deadline_ms > now ? pending->deadline_ms - now : 1;
+	left = left < most_ms ? left : most_ms;
 	size_t size = 1 + pr_varint_size(index + 1) + pending->body_size + 1 + pr_varint_size(left);
 	*at++ = 0x0a;
 	at = pr_varint_put(at, size);
