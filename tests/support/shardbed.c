@@ -68,9 +68,11 @@ bool bed_confirm(struct ac_host *host, struct ac_shard *shard, struct ac_call *c
 {
 	struct bed *bed = host->owner;
 	bed->confirms++;
-	(void)shard;
 	if (bed->confirm_drops) {
 		drop_shard(bed, NULL);
+	}
+	if (bed->confirm_commits) {
+		ac_shard_commit(shard, shard->tail);
 	}
 	if (bed->confirm_keeps) {
 		bed->kept = call;

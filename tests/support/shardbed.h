@@ -32,8 +32,9 @@ struct bed {
 	uint64_t staged;
 	uv_sem_t stepped, reads;
 	/* host.confirm, when the test sets it to bed_confirm */
-	bool confirm_drops; /* the shard is dropped from inside it */
-	bool confirm_keeps; /* it takes the call */
+	bool confirm_drops;   /* the shard is dropped from inside it */
+	bool confirm_commits; /* or everything is committed */
+	bool confirm_keeps;   /* it takes the call */
 	uint32_t confirms;
 	struct ac_call *kept;
 };
