@@ -70,8 +70,11 @@ class ClusterTest(unittest.TestCase):
         return self.nodes
 
     def logs(self):
-        return "".join("---- %s (%s)\n%s" % (n.name, "runs" if n.running() else "stopped", n.log()[-2000:])
-                       for n in self.nodes)
+        def state(node):
+            return "runs" if node.running() else "stopped" if node.process is None else (
+                "ended with %s" % node.process.returncode)
+
+        return "".join("---- %s %s\n%s" % (n.name, state(n), n.log()[-2000:]) for n in self.nodes)
 
     # ---- calls
 
