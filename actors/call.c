@@ -13,6 +13,15 @@ void ac_call_clear(struct ac_call *call)
 	call->heap = NULL;
 }
 
+void ac_call_rewind(struct ac_call *call)
+{
+	struct rt_bytes made = call->out.command_id;
+	ac_call_clear(call);
+	call->out = (struct pr_answer){.command_id = made};
+	call->next = NULL;
+	call->entity = NULL;
+}
+
 /* Room for an answer's bytes; the last one asked for wins. */
 static uint8_t *room(struct ac_call *call, size_t size)
 {

@@ -34,6 +34,8 @@ struct ac_call {
 
 	/* Private to actors/ and sharding/. */
 	uint64_t hash;
+	uint64_t held_until_ms; /* waits for a leader until then; 0: has not waited yet */
+	bool forwarded;         /* by another node: goes no further */
 	uint32_t shard;
 	uint32_t state;
 	void *entity;
@@ -44,6 +46,9 @@ struct ac_call {
 
 /* Frees what the answer needed; the call may be used again afterwards. */
 void ac_call_clear(struct ac_call *call);
+/* Forgets what was answered, so that it can be handled again from the beginning; the command id
+ * that the node made for it stays. */
+void ac_call_rewind(struct ac_call *call);
 
 /* For whoever answers: sets code and error text (formatted, kept by the call). */
 void ac_call_fail(struct ac_call *call, uint32_t code, const char *format, ...) RT_PRINTF(3, 4);

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "actors/entity.h"
-#include "proto/guard.h"
+#include "actors/reply.h"
 #include "proto/troupe.pb-c.h"
 #include "runtime/base/assert.h"
 #include "runtime/base/clock.h"
@@ -12,83 +12,20 @@
 
 _Static_assert(PS_EVENTS_MAX >= AC_EMIT_MAX, "a record holds what a decide may emit");
 
-/* Answers now, or behind the uncommitted records that the answer rests on. */
+/* Answers from the state: now, or behind the uncommitted records that the state rests on. */
 static void answer(struct ac_entity *entity, struct ac_call *call)
 {
 	struct ac_shard *shard = entity->shard;
 	if (entity->last_offset <= shard->committed) {
-		ac_answer(shard->host, call);
+		ac_shard_answer(shard, call);
 	} else {
 		ac_shard_hold(shard, AC_PENDING_HELD, entity->last_offset, entity, call);
 	}
 }
 
-static void bad_request(struct ac_entity *entity, struct ac_call *call, const char *what)
-{
-	ac_call_fail(call, TROUPE__CODE__CODE_BAD_REQUEST, "%s", what);
-	ac_answer(entity->shard->host, call);
-}
-
-/* The payload as a message in the host's arena, from protobuf or JSON; NULL: answered already. */
-static ProtobufCMessage *read_payload(struct ac_entity *entity, struct ac_call *call,
-	const ProtobufCMessageDescriptor *descriptor)
-{
-	struct ac_host *host = entity->shard->host;
-	struct rt_errinfo info = {0};
-	struct rt_bytes payload = call->in.payload;
-	uint8_t *heap = NULL;
-	rt_err err;
-	if (call->in.json) {
-		struct rt_bytes packed = {0};
-		err = pr_json_parse(descriptor, payload, &packed, &info);
-		heap = (uint8_t *)(uintptr_t)packed.data;
-		payload = packed;
-	} else {
-		err = pr_guard_check(descriptor, payload, &info);
-	}
-	ProtobufCMessage *message = NULL;
-	if (err == RT_OK) {
-		message = protobuf_c_message_unpack(
-			descriptor, &host->allocator, payload.size, payload.data);
-		if (message == NULL) {
-			rt_errinfo_set(&info, RT_E_PROTO, "payload is not a %s", descriptor->name);
-		}
-	}
-	free(heap);
-	if (message == NULL) {
-		bad_request(entity, call, info.text);
-	}
-	return message;
-}
-
-/* Sets the call's payload from what the aggregate replied, as JSON when asked for. */
-static void take_reply(struct ac_entity *entity, struct ac_call *call,
-	const ProtobufCMessageDescriptor *descriptor, const char *refusal)
-{
-	const struct troupe_out *out = &entity->shard->host->out;
-	struct rt_bytes packed = {0};
-	struct pr_text text = {0};
-	if (out->has_reply) {
-		packed = ac_out_piece(out, &out->reply);
-		if (call->in.json && descriptor != NULL &&
-			pr_json_print(descriptor, packed, &text, NULL) == RT_OK) {
-			packed = rt_bytes_of(text.data, text.size);
-		}
-	}
-	if (refusal != NULL) {
-		ac_call_refuse(call, TROUPE__CODE__CODE_REFUSED, refusal, packed);
-	} else {
-		ac_call_payload(call, packed);
-	}
-	pr_text_clear(&text);
-}
-
 static void defect(struct ac_entity *entity, struct ac_call *call, const char *what)
 {
-	rt_log(RT_LOG_ERROR, "entity", "%s: command %.*s: defect in the aggregate: %s", entity->pid,
-		(int)call->in.name.size, (const char *)call->in.name.data, what);
-	ac_call_fail(call, TROUPE__CODE__CODE_INTERNAL, "defect in aggregate %s: %s",
-		entity->aggregate->name, what);
+	ac_reply_defect(call, entity->aggregate, what);
 	ac_answer(entity->shard->host, call);
 }
 
@@ -124,22 +61,6 @@ static void maybe_snapshot(struct ac_entity *entity)
 	entity->snapshot_bytes = (uint32_t)state.size;
 	entity->events_since = 0;
 	entity->bytes_since = 0;
-}
-
-static void remember_offset(struct ac_entity *entity, uint64_t offset)
-{
-	entity->last_offset = offset;
-	if (entity->tail_count == entity->tail_cap) {
-		(void)ac_entity_is_indexed(entity);
-	}
-	if (entity->tail_count * 2 >= entity->tail_cap) {
-		uint32_t cap = entity->tail_cap == 0 ? 4 : entity->tail_cap * 2;
-		uint64_t *tail = realloc(entity->tail, cap * sizeof(*tail));
-		RT_ASSERT(tail != NULL);
-		entity->tail = tail;
-		entity->tail_cap = cap;
-	}
-	entity->tail[entity->tail_count++] = offset;
 }
 
 /* Applies the emitted events to the state and fills `events` for the record, tags included. */
@@ -225,7 +146,7 @@ static void write_events(struct ac_entity *entity, struct ac_call *call, uint64_
 	}
 	struct ac_key key = ac_key_of(call->in.command_id);
 	ac_dedupe_add(&shard->dedupe, &key, offset);
-	remember_offset(entity, offset);
+	entity->last_offset = offset;
 	entity->seq += out->event_count;
 	entity->events_since += out->event_count;
 	entity->bytes_since += out->size;
@@ -234,7 +155,7 @@ static void write_events(struct ac_entity *entity, struct ac_call *call, uint64_
 	call->out.offset = offset;
 	call->out.seq = entity->seq;
 	call->out.events = out->event_count;
-	take_reply(entity, call, reply, NULL);
+	ac_reply_take(host, call, reply, NULL);
 	ac_shard_hold(shard, AC_PENDING_RECORD, offset, entity, call);
 	maybe_snapshot(entity);
 }
@@ -270,8 +191,9 @@ static void decide(struct ac_entity *entity, struct ac_call *call)
 		return;
 	}
 	const struct troupe_command_type *type = &entity->aggregate->commands[index];
-	ProtobufCMessage *message = read_payload(entity, call, type->message);
+	ProtobufCMessage *message = ac_payload_read(host, call, type->message);
 	if (message == NULL) {
+		ac_answer(host, call);
 		return;
 	}
 	struct troupe_command command = {.message = message,
@@ -288,11 +210,11 @@ static void decide(struct ac_entity *entity, struct ac_call *call)
 		defect(entity, call, host->out.defect);
 	} else if (!accepted || host->out.refused) {
 		ac_count(&host->count.refused, 1);
-		take_reply(entity, call, type->reply,
+		ac_reply_take(host, call, type->reply,
 			host->out.refusal[0] != '\0' ? host->out.refusal : "refused");
 		answer(entity, call);
 	} else if (host->out.event_count == 0) {
-		take_reply(entity, call, type->reply, NULL);
+		ac_reply_take(host, call, type->reply, NULL);
 		answer(entity, call);
 	} else {
 		write_events(entity, call, command.time_ms, type->reply);
@@ -330,38 +252,11 @@ static bool is_repeat(struct ac_entity *entity, struct ac_call *call)
 static void query(struct ac_entity *entity, struct ac_call *call)
 {
 	struct ac_host *host = entity->shard->host;
-	int index = ac_type_query(entity->type, call->in.name);
-	ac_count(&host->count.queries, 1);
-	call->out.seq = entity->seq;
-	if (index < 0) {
-		ac_call_fail(call, TROUPE__CODE__CODE_NOT_FOUND, "%s has no query \"%.*s\"",
-			entity->aggregate->name, (int)call->in.name.size,
-			(const char *)call->in.name.data);
-		ac_answer(host, call);
-		return;
-	}
-	if (entity->seq == 0) {
-		ac_call_fail(call, TROUPE__CODE__CODE_NOT_FOUND, "%s/%s has no events",
-			entity->aggregate->name, ac_entity_id(entity));
+	if (ac_query(host, entity->type, entity->state, entity->seq, call)) {
 		answer(entity, call);
-		return;
+	} else {
+		ac_answer(host, call);
 	}
-	const struct troupe_query_type *type = &entity->aggregate->queries[index];
-	ProtobufCMessage *message = read_payload(entity, call, type->message);
-	if (message == NULL) {
-		return;
-	}
-	ac_out_begin(&host->out, entity->aggregate);
-	bool good = entity->aggregate->answer(entity->state, (uint32_t)index, message, &host->out);
-	if (host->out.defect[0] != '\0') {
-		defect(entity, call, host->out.defect);
-		return;
-	}
-	take_reply(entity, call, type->reply,
-		good && !host->out.refused     ? NULL
-		: host->out.refusal[0] != '\0' ? host->out.refusal
-					       : "refused");
-	answer(entity, call);
 }
 
 void ac_entity_handle(struct ac_entity *entity, struct ac_call *call)

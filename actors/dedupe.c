@@ -128,6 +128,15 @@ enum ac_seen ac_dedupe_find(
 	return AC_SEEN_NEVER;
 }
 
+/* Fills zeroed slots. Of two entries with one key the newer one counts. */
+static void place_all(struct ac_dedupe *dedupe)
+{
+	for (uint32_t i = 0; i < dedupe->order_count; i++) {
+		uint32_t position = (dedupe->order_head + i) & dedupe->order_mask;
+		dedupe->slots[place(dedupe, dedupe->order[position].key)] = position + 1;
+	}
+}
+
 /* The ring doubles, and the slots, four times as many, are filled anew. */
 static void grow(struct ac_dedupe *dedupe)
 {
@@ -146,14 +155,18 @@ static void grow(struct ac_dedupe *dedupe)
 	dedupe->order_mask = size - 1;
 	dedupe->slots = slots;
 	dedupe->slot_mask = size * 4 - 1;
-	for (uint32_t i = 0; i < dedupe->order_count; i++) {
-		dedupe->slots[place(dedupe, order[i].key)] = i + 1;
-	}
+	place_all(dedupe);
+}
+
+static uint64_t newest(const struct ac_dedupe *dedupe)
+{
+	uint32_t last = dedupe->order_head + dedupe->order_count - 1;
+	return dedupe->order_count == 0 ? 0 : dedupe->order[last & dedupe->order_mask].offset;
 }
 
 void ac_dedupe_add(struct ac_dedupe *dedupe, const struct ac_key *key, uint64_t offset)
 {
-	RT_ASSERT(offset != 0);
+	RT_ASSERT(offset > newest(dedupe));
 	if (dedupe->order == NULL || dedupe->order_count > dedupe->order_mask) {
 		grow(dedupe);
 	}
@@ -198,4 +211,24 @@ void ac_dedupe_prune(struct ac_dedupe *dedupe, uint64_t watermark)
 		dedupe->order_head = (dedupe->order_head + 1) & dedupe->order_mask;
 		dedupe->order_count--;
 	}
+}
+
+void ac_dedupe_cut(struct ac_dedupe *dedupe, uint64_t offset)
+{
+	uint32_t before = dedupe->order_count;
+	while (newest(dedupe) >= offset && dedupe->order_count > 0) {
+		dedupe->order_count--;
+	}
+	if (dedupe->order_count < before) {
+		/* Taking slots out one by one would lose an older entry of the same key. */
+		memset(dedupe->slots, 0, ((size_t)dedupe->slot_mask + 1) * sizeof(*dedupe->slots));
+		place_all(dedupe);
+	}
+}
+
+void ac_dedupe_reset(struct ac_dedupe *dedupe)
+{
+	uint64_t window = dedupe->window;
+	ac_dedupe_done(dedupe);
+	ac_dedupe_init(dedupe, window);
 }

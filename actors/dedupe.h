@@ -67,9 +67,14 @@ void ac_dedupe_done(struct ac_dedupe *dedupe);
 /* *out_offset is set for AC_SEEN_RECENT only. */
 enum ac_seen ac_dedupe_find(
 	const struct ac_dedupe *dedupe, const struct ac_key *key, uint64_t *out_offset);
-/* Offsets ascend. */
+/* Offsets ascend, but for what was cut. */
 void ac_dedupe_add(struct ac_dedupe *dedupe, const struct ac_key *key, uint64_t offset);
 /* Forgets the exact entries at or below the index watermark; the filter still knows them. */
 void ac_dedupe_prune(struct ac_dedupe *dedupe, uint64_t watermark);
+/* Forgets the exact entries at or above offset: their records are no more. The filter keeps them,
+ * which costs a look on disk. As slow as the table is long. */
+void ac_dedupe_cut(struct ac_dedupe *dedupe, uint64_t offset);
+/* Forgets everything: another log stands on disk, and whoever knows its ids fills the filter. */
+void ac_dedupe_reset(struct ac_dedupe *dedupe);
 
 #endif

@@ -48,10 +48,9 @@ static void wait_for_state(struct ac_entity *entity, struct ac_call *call)
 
 static void take(struct ac_entity *entity, struct ac_call *call)
 {
-	if (!entity->shard->leading) {
-		ac_call_fail(call, TROUPE__CODE__CODE_UNAVAILABLE,
-			"shard %u is not served here now", entity->shard->index);
-		ac_answer(entity->shard->host, call);
+	if (entity->leaving) {
+		ac_hand_back(entity->shard->host, call, TROUPE__CODE__CODE_UNAVAILABLE,
+			"the shard is no longer served here");
 		return;
 	}
 	switch (entity->status) {
@@ -78,9 +77,12 @@ static enum rt_turn turn(struct rt_actor *self, struct rt_envelope *env)
 	struct ac_entity *entity = *(struct ac_entity **)rt_actor_state(self);
 	struct ac_call *call;
 	memcpy(&call, env->body.bytes, sizeof(call));
-	entity->queued--;
 	ac_entity_touch(entity);
 	take(entity, call);
+	entity->queued--; /* not before: the shard may be dropped meanwhile */
+	if (entity->leaving) {
+		ac_entity_settle(entity);
+	}
 	return RT_DONE;
 }
 
@@ -129,9 +131,8 @@ void ac_entity_touch(struct ac_entity *entity)
 static void count_memory(struct ac_entity *entity)
 {
 	struct ac_host *host = entity->shard->host;
-	size_t now = entity->memory + entity->tail_cap * sizeof(uint64_t);
-	host->memory += now - entity->counted;
-	entity->counted = now;
+	host->memory += entity->memory - entity->counted;
+	entity->counted = entity->memory;
 }
 
 /* ---- table ---- */
@@ -178,6 +179,26 @@ static void remove_from_table(struct ac_entity *entity)
 	}
 	*slot = entity->chain;
 	shard->entity_count--;
+}
+
+static void remove_from_leaving(struct ac_entity *entity)
+{
+	struct ac_shard *shard = entity->shard;
+	*(entity->chain_before ? &entity->chain_before->chain : &shard->leaving) = entity->chain;
+	if (entity->chain != NULL) {
+		entity->chain->chain_before = entity->chain_before;
+	}
+}
+
+static void remove_from_quarantined(struct ac_entity *entity)
+{
+	struct ac_host *host = entity->shard->host;
+	struct ac_entity **slot = &host->quarantined;
+	while (*slot != entity) {
+		slot = &(*slot)->next_quarantined;
+	}
+	*slot = entity->next_quarantined;
+	ac_uncount(&host->count.quarantined);
 }
 
 static void fill(struct ac_entity *entity, struct ac_shard *shard, const struct ac_type *type,
@@ -244,44 +265,54 @@ void ac_entity_free(struct ac_entity *entity)
 	RT_ASSERT(err == RT_OK);
 	drop_state(entity);
 	unlink_use(entity);
-	remove_from_table(entity);
+	if (entity->status == AC_QUARANTINED) {
+		remove_from_quarantined(entity);
+	}
+	if (entity->leaving) {
+		remove_from_leaving(entity);
+	} else {
+		remove_from_table(entity);
+	}
 	host->memory -= entity->counted;
-	atomic_store_explicit(&host->count.entities,
-		atomic_load_explicit(&host->count.entities, memory_order_relaxed) - 1,
-		memory_order_relaxed);
+	ac_uncount(&host->count.entities);
 	free((void *)(uintptr_t)entity->snapshot.state.data);
 	free(entity->state);
-	free(entity->tail);
 	free(entity->reason);
 	free(entity);
-}
-
-bool ac_entity_is_indexed(struct ac_entity *entity)
-{
-	if (entity->tail_count == 0) {
-		return true;
-	}
-	const struct ac_shard *shard = entity->shard;
-	uint64_t watermark = ps_store_index_watermark(shard->host->store, shard->index);
-	uint32_t indexed = 0;
-	while (indexed < entity->tail_count && entity->tail[indexed] <= watermark) {
-		indexed++;
-	}
-	entity->tail_count -= indexed;
-	memmove(entity->tail, entity->tail + indexed, entity->tail_count * sizeof(*entity->tail));
-	return entity->tail_count == 0;
 }
 
 bool ac_entity_passivate(struct ac_entity *entity)
 {
 	bool held = entity->status != AC_READY || entity->pending > 0 || entity->queued > 0 ||
-		    entity->waiting_count > 0;
-	if (held || !ac_entity_is_indexed(entity)) {
+		    entity->waiting_count > 0 || entity->leaving;
+	if (held) {
 		return false;
 	}
 	ac_count(&entity->shard->host->count.passivated, 1);
 	ac_entity_free(entity);
 	return true;
+}
+
+static void go_if_idle(struct ac_entity *entity)
+{
+	if (entity->status != AC_LOADING && entity->pending == 0 && entity->queued == 0) {
+		ac_entity_free(entity);
+	}
+}
+
+void ac_entity_leave(struct ac_entity *entity)
+{
+	struct ac_shard *shard = entity->shard;
+	RT_ASSERT(!entity->leaving && entity->waiting == NULL);
+	remove_from_table(entity);
+	entity->leaving = true;
+	entity->chain = shard->leaving;
+	entity->chain_before = NULL;
+	if (shard->leaving != NULL) {
+		shard->leaving->chain_before = entity;
+	}
+	shard->leaving = entity;
+	go_if_idle(entity);
 }
 
 /* A state that the log does not confirm is thrown away and read again. */
@@ -299,6 +330,10 @@ void ac_entity_settle(struct ac_entity *entity)
 {
 	struct ac_shard *shard = entity->shard;
 	struct ps_snapshot *snapshot = &entity->snapshot;
+	if (entity->leaving) {
+		go_if_idle(entity);
+		return;
+	}
 	if (snapshot->state.data != NULL && snapshot->offset <= shard->committed) {
 		ps_stage_snapshot(
 			shard->host->stage, shard->index, ac_entity_pid(entity), snapshot);
@@ -307,8 +342,7 @@ void ac_entity_settle(struct ac_entity *entity)
 		*snapshot = (struct ps_snapshot){0};
 	}
 	count_memory(entity);
-	if (entity->reload && entity->pending == 0 && entity->status == AC_READY &&
-		shard->leading) {
+	if (entity->reload && entity->pending == 0 && entity->status == AC_READY) {
 		load_again(entity);
 	}
 }
@@ -316,11 +350,9 @@ void ac_entity_settle(struct ac_entity *entity)
 void ac_entity_resume(struct ac_entity *entity)
 {
 	entity->status = AC_READY;
-	count_memory(entity);
-	/* Calls wait for a state that is read again; without leadership nobody reads it, and take
-	 * answers them. */
-	while (entity->waiting != NULL && entity->status == AC_READY &&
-		!(entity->reload && entity->shard->leading)) {
+	entity->pending++; /* the shard may be dropped in the middle */
+	/* Calls wait on for a state that is to be read again. */
+	while (entity->waiting != NULL && entity->status == AC_READY && !entity->reload) {
 		struct ac_call *call = entity->waiting;
 		entity->waiting = call->next;
 		if (entity->waiting == NULL) {
@@ -329,6 +361,8 @@ void ac_entity_resume(struct ac_entity *entity)
 		entity->waiting_count--;
 		take(entity, call);
 	}
+	entity->pending--;
+	ac_entity_settle(entity);
 }
 
 void ac_entity_quarantine(struct ac_entity *entity, const char *format, ...)

@@ -131,24 +131,28 @@ rt_err ac_replay(struct ac_host *host, const struct ac_type *type, void *state, 
 	return RT_OK;
 }
 
-/* False: the snapshot cannot be used, read the events from the beginning instead. */
-static bool restore(struct ac_entity *entity, const struct ps_snapshot *snapshot)
+bool ac_restore(struct ac_host *host, const struct troupe_aggregate *aggregate, void *state,
+	const struct ps_snapshot *snapshot)
 {
-	const struct troupe_aggregate *aggregate = entity->aggregate;
-	struct ac_host *host = entity->shard->host;
 	if (aggregate->restore == NULL || snapshot->version != aggregate->snapshot_version ||
 		pr_guard_check(aggregate->snapshot, snapshot->state, NULL) != RT_OK) {
 		return false;
 	}
 	ProtobufCMessage *message = protobuf_c_message_unpack(
 		aggregate->snapshot, &host->allocator, snapshot->state.size, snapshot->state.data);
-	bool good = message != NULL && aggregate->restore(entity->state, message);
+	bool good = message != NULL && aggregate->restore(state, message);
 	rt_arena_reset(&host->arena);
-	if (good) {
-		entity->seq = snapshot->seq;
-		entity->snapshot_bytes = (uint32_t)snapshot->state.size;
-	}
 	return good;
+}
+
+static bool restore(struct ac_entity *entity, const struct ps_snapshot *snapshot)
+{
+	if (!ac_restore(entity->shard->host, entity->aggregate, entity->state, snapshot)) {
+		return false;
+	}
+	entity->seq = snapshot->seq;
+	entity->snapshot_bytes = (uint32_t)snapshot->state.size;
+	return true;
 }
 
 static void start_over(struct recovery *recovery)
@@ -211,6 +215,13 @@ static void page_read(struct ac_read *read)
 	struct recovery *recovery = (struct recovery *)read;
 	struct ac_entity *entity = recovery->entity;
 	struct ac_host *host = entity->shard->host;
+	if (entity->leaving) {
+		ac_read_done(read);
+		free(recovery);
+		entity->status = AC_READY;
+		ac_entity_settle(entity);
+		return;
+	}
 	if (read->load.err != RT_OK) {
 		give_up(recovery);
 		ac_read_done(read);
@@ -260,7 +271,7 @@ void ac_entity_load(struct ac_entity *entity)
 	const struct troupe_aggregate *aggregate = entity->aggregate;
 	struct recovery *recovery = calloc(1, sizeof(*recovery));
 	RT_ASSERT(recovery != NULL);
-	ac_read_init(&recovery->read, entity->shard, ac_entity_pid(entity), entity);
+	ac_read_init(&recovery->read, entity->shard, ac_entity_pid(entity), entity->hash);
 	recovery->entity = entity;
 	recovery->read.done = page_read;
 	recovery->read.load.want_snapshot = aggregate->restore != NULL;

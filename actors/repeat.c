@@ -44,43 +44,50 @@ static void answer_from(struct repeat *repeat, const struct ps_record *record)
 	ac_count(&host->count.repeated, 1);
 }
 
+/* First in line again, and known to be new. */
+static void handle_new(struct ac_entity *entity, struct ac_call *call)
+{
+	call->out.repeated = true;
+	call->next = entity->waiting;
+	if (entity->waiting == NULL) {
+		entity->waiting_end = &call->next;
+	}
+	entity->waiting = call;
+	entity->waiting_count++;
+}
+
 static void looked_up(struct ps_job *job)
 {
 	struct repeat *repeat = (struct repeat *)job;
 	struct ac_entity *entity = repeat->entity;
 	struct ac_call *call = repeat->call;
 	struct ac_host *host = entity->shard->host;
-	bool never = false;
+	bool paused = repeat->paused;
 	struct ps_record record;
-	if (repeat->lookup.err == RT_OK && !repeat->lookup.found) {
-		never = true;
-	} else if (repeat->lookup.err != RT_OK ||
-		   ps_record_decode(repeat->lookup.record, &record) != RT_OK) {
+	if (repeat->lookup.err == RT_OK && repeat->lookup.found &&
+		ps_record_decode(repeat->lookup.record, &record) == RT_OK) {
+		/* Committed, so it is the answer whoever leads by now. */
+		answer_from(repeat, &record);
+		ac_answer(host, call);
+	} else if (entity->leaving) {
+		ac_hand_back(host, call, TROUPE__CODE__CODE_UNKNOWN,
+			"the shard is no longer served here");
+	} else if (repeat->lookup.err == RT_OK && !repeat->lookup.found) {
+		RT_ASSERT(paused); /* A committed record does not go while the shard is led. */
+		handle_new(entity, call);
+	} else {
 		ac_call_fail(call, TROUPE__CODE__CODE_UNKNOWN,
 			"the first answer cannot be read: %s", repeat->lookup.info.text);
-	} else {
-		answer_from(repeat, &record);
+		ac_answer(host, call);
 	}
-	bool paused = repeat->paused;
 	ps_lookup_clear(&repeat->lookup);
 	free(repeat);
 	entity->pending--;
-	if (never) { /* First in line again, and known to be new. */
-		RT_ASSERT(paused);
-		call->out.repeated = true;
-		call->next = entity->waiting;
-		if (entity->waiting == NULL) {
-			entity->waiting_end = &call->next;
-		}
-		entity->waiting = call;
-		entity->waiting_count++;
-	} else {
-		ac_answer(host, call);
-	}
-	if (paused) {
+	if (paused && !entity->leaving) {
 		ac_entity_resume(entity);
+	} else {
+		ac_entity_settle(entity);
 	}
-	ac_entity_settle(entity);
 }
 
 static void work(struct ps_job *job, struct ps_store *store)

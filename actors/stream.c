@@ -1,4 +1,5 @@
-/* Reads of one entity's stream: KIND_EVENTS, with long poll, and KIND_STATE. */
+/* Reads of one entity's stream: KIND_EVENTS, with long poll, KIND_STATE and, on a shard that does
+ * not lead, KIND_QUERY. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 #include "actors/entity.h"
 #include "actors/page.h"
 #include "actors/read.h"
+#include "actors/reply.h"
 #include "proto/guard.h"
 #include "proto/troupe.pb-c.h"
 #include "runtime/base/assert.h"
@@ -24,13 +26,16 @@ struct ac_waiter {
 	uint64_t from_seq, upto_seq;
 	uint32_t limit, wait_ms;
 	uint64_t started_ms;
+	uint64_t term; /* of the shard when it started; what came before is not known by now */
+	uint32_t resets;
+	bool stale;         /* served by a shard that does not lead */
 	bool waiting, wake; /* wake: an event came while it was reading */
 	struct rt_timer timer;
 	struct ac_waiter *next;
-	/* KIND_STATE */
+	/* KIND_STATE, KIND_QUERY */
 	void *state;
 	uint64_t seq;
-	bool has_snapshot;
+	bool without_snapshot; /* it was tried, or is not wanted */
 };
 
 static void start(struct ac_waiter *waiter);
@@ -46,40 +51,88 @@ static void unlink_waiter(struct ac_waiter *waiter)
 	}
 }
 
-static void free_state(struct ac_waiter *waiter)
+static void clear_state(struct ac_waiter *waiter)
 {
-	if (waiter->state != NULL) {
-		const struct troupe_aggregate *aggregate = ac_type_aggregate(waiter->type);
-		if (aggregate->done != NULL) {
-			aggregate->done(waiter->state);
-		}
-		free(waiter->state);
+	const struct troupe_aggregate *aggregate = ac_type_aggregate(waiter->type);
+	if (waiter->state != NULL && aggregate->done != NULL) {
+		aggregate->done(waiter->state);
+	}
+	free(waiter->state);
+	waiter->state = NULL;
+}
+
+static void make_state(struct ac_waiter *waiter)
+{
+	const struct troupe_aggregate *aggregate = ac_type_aggregate(waiter->type);
+	clear_state(waiter);
+	waiter->seq = 0;
+	waiter->state = calloc(1, aggregate->state_size);
+	RT_ASSERT(waiter->state != NULL);
+	if (aggregate->init != NULL) {
+		char id[PR_ID_MAX + 1] = {0};
+		memcpy(id, waiter->call->in.id.data, waiter->call->in.id.size);
+		aggregate->init(waiter->state, id);
 	}
 }
 
-static void end(struct ac_waiter *waiter)
+/* The call is the caller's. */
+static struct ac_call *end(struct ac_waiter *waiter)
 {
-	struct ac_host *host = waiter->shard->host;
+	struct ac_call *call = waiter->call;
 	unlink_waiter(waiter);
-	rt_timer_stop(host->worker, &waiter->timer);
+	rt_timer_stop(waiter->shard->host->worker, &waiter->timer);
 	ac_read_done(&waiter->read);
 	ac_page_done(&waiter->page);
-	free_state(waiter);
-	ac_answer(host, waiter->call);
+	clear_state(waiter);
 	free(waiter);
+	return call;
 }
 
 static void fail(struct ac_waiter *waiter, uint32_t code, const char *text)
 {
+	struct ac_host *host = waiter->shard->host;
 	ac_call_fail(waiter->call, code, "%s", text);
-	end(waiter);
+	ac_answer(host, end(waiter));
+}
+
+/* The answer shows what the entity is, or was when the caller wants no more than that. */
+static void finish(struct ac_waiter *waiter)
+{
+	struct ac_shard *shard = waiter->shard;
+	if (waiter->stale) {
+		ac_answer(shard->host, end(waiter));
+	} else {
+		ac_shard_answer(shard, end(waiter));
+	}
 }
 
 static void finish_events(struct ac_waiter *waiter)
 {
 	waiter->call->out.code = TROUPE__CODE__CODE_OK;
 	ac_page_answer(&waiter->page, waiter->call);
-	end(waiter);
+	finish(waiter);
+}
+
+/* The shard was dropped while it was read: what was read may be older than what another leader has
+ * answered since, even if this one leads again. Or its log went, and with it what a stale read was
+ * to include. True: the call is gone. */
+static bool is_overtaken(struct ac_waiter *waiter)
+{
+	struct ac_shard *shard = waiter->shard;
+	bool same = waiter->resets == shard->resets;
+	if (waiter->stale ? same : shard->leading && shard->term == waiter->term) {
+		return false;
+	}
+	ac_hand_back(shard->host, end(waiter), TROUPE__CODE__CODE_UNAVAILABLE,
+		"the shard is no longer served here");
+	return true;
+}
+
+/* The store could not be read. */
+static void fail_read(struct ac_waiter *waiter)
+{
+	waiter->call->out.retry_after_ms = 100;
+	fail(waiter, TROUPE__CODE__CODE_UNAVAILABLE, waiter->read.load.info.text);
 }
 
 static uint64_t now_ms(void)
@@ -91,8 +144,11 @@ static void events_read(struct ac_read *read)
 {
 	struct ac_waiter *waiter = (struct ac_waiter *)read;
 	struct ac_host *host = waiter->shard->host;
+	if (is_overtaken(waiter)) {
+		return;
+	}
 	if (read->load.err != RT_OK) {
-		fail(waiter, TROUPE__CODE__CODE_UNAVAILABLE, read->load.info.text);
+		fail_read(waiter);
 		return;
 	}
 	size_t cursor = 0;
@@ -113,7 +169,7 @@ static void events_read(struct ac_read *read)
 	}
 	waiter->page.more = !room;
 	uint64_t waited = now_ms() - waiter->started_ms;
-	if (waiter->page.count > 0 || waited >= waiter->wait_ms || !waiter->shard->leading) {
+	if (waiter->page.count > 0 || waited >= waiter->wait_ms || waiter->stale) {
 		finish_events(waiter);
 	} else if (waiter->wake) {
 		start(waiter);
@@ -143,13 +199,25 @@ void ac_stream_wake(struct ac_shard *shard, const struct ac_entity *entity)
 	}
 }
 
-void ac_stream_drop(struct ac_shard *shard, const char *why)
+void ac_stream_drop(struct ac_shard *shard, struct ac_chain *chain)
 {
 	for (struct ac_waiter *waiter = shard->waiters, *next; waiter != NULL; waiter = next) {
 		next = waiter->next;
 		if (waiter->waiting) {
-			fail(waiter, TROUPE__CODE__CODE_UNAVAILABLE, why);
+			ac_chain_add(chain, end(waiter), TROUPE__CODE__CODE_UNAVAILABLE);
 		}
+	}
+}
+
+void ac_stream_cut(struct ac_shard *shard, const char *why)
+{
+	struct ac_chain chain = {.end = &chain.first};
+	ac_stream_drop(shard, &chain);
+	ac_after_drop(shard, &chain);
+	for (struct ac_call *call = chain.first, *next; call != NULL; call = next) {
+		next = call->next;
+		ac_call_fail(call, TROUPE__CODE__CODE_UNAVAILABLE, "%s", why);
+		ac_answer(shard->host, call);
 	}
 }
 
@@ -178,15 +246,63 @@ static void answer_state(struct ac_waiter *waiter)
 	call->out.code = TROUPE__CODE__CODE_OK;
 	call->out.seq = waiter->seq;
 	ac_call_payload_take(call, (uint8_t *)text.data, text.size);
-	end(waiter);
+	finish(waiter);
+}
+
+static void answer_query(struct ac_waiter *waiter)
+{
+	struct ac_host *host = waiter->shard->host;
+	(void)ac_query(host, waiter->type, waiter->state, waiter->seq, waiter->call);
+	rt_arena_reset(&host->arena);
+	finish(waiter);
+}
+
+static void not_found(struct ac_waiter *waiter)
+{
+	struct ac_call *call = waiter->call;
+	call->out.seq = waiter->seq;
+	if (waiter->seq == 0) {
+		ac_call_fail(call, TROUPE__CODE__CODE_NOT_FOUND, "the entity has no events");
+	} else {
+		ac_call_fail(call, TROUPE__CODE__CODE_NOT_FOUND,
+			"the entity is at sequence number %" PRIu64, waiter->seq);
+	}
+	finish(waiter);
+}
+
+/* False: the snapshot was of no use, and everything is read anew. */
+static bool use_snapshot(struct ac_waiter *waiter)
+{
+	struct ac_read *read = &waiter->read;
+	const struct troupe_aggregate *aggregate = ac_type_aggregate(waiter->type);
+	if (waiter->without_snapshot || !read->load.has_snapshot) {
+		return true;
+	}
+	waiter->without_snapshot = true;
+	if (ac_restore(waiter->shard->host, aggregate, waiter->state, &read->load.snapshot)) {
+		waiter->seq = read->load.snapshot.seq;
+		return true;
+	}
+	make_state(waiter);
+	ac_read_clear(read);
+	read->load.want_snapshot = false;
+	read->load.from_seq = 1;
+	ac_read_start(read, waiter->shard->host);
+	return false;
 }
 
 static void state_read(struct ac_read *read)
 {
 	struct ac_waiter *waiter = (struct ac_waiter *)read;
 	struct ac_host *host = waiter->shard->host;
+	if (is_overtaken(waiter)) {
+		return;
+	}
 	if (read->load.err != RT_OK) {
-		fail(waiter, TROUPE__CODE__CODE_UNAVAILABLE, read->load.info.text);
+		fail_read(waiter);
+		return;
+	}
+	if (!use_snapshot(waiter)) {
 		return;
 	}
 	size_t cursor = 0;
@@ -204,15 +320,14 @@ static void state_read(struct ac_read *read)
 	} else if (read->load.more && waiter->seq < waiter->upto_seq) {
 		uint64_t next = read->load.next_seq;
 		ac_read_clear(read);
+		read->load.want_snapshot = false;
 		read->load.from_seq = next;
 		ac_read_start(read, host);
-	} else if (waiter->seq == 0) {
-		fail(waiter, TROUPE__CODE__CODE_NOT_FOUND, "the entity has no events");
-	} else if (waiter->upto_seq != UINT64_MAX && waiter->seq < waiter->upto_seq) {
-		ac_call_fail(waiter->call, TROUPE__CODE__CODE_NOT_FOUND,
-			"the entity is at sequence number %" PRIu64, waiter->seq);
-		waiter->call->out.seq = waiter->seq;
-		end(waiter);
+	} else if (waiter->call->in.kind == TROUPE__KIND__KIND_QUERY) {
+		answer_query(waiter);
+	} else if (waiter->seq == 0 ||
+		   (waiter->upto_seq != UINT64_MAX && waiter->seq < waiter->upto_seq)) {
+		not_found(waiter);
 	} else {
 		answer_state(waiter);
 	}
@@ -232,12 +347,15 @@ static void start(struct ac_waiter *waiter)
 	rt_timer_stop(shard->host->worker, &waiter->timer);
 	waiter->waiting = false;
 	waiter->wake = false;
+	waiter->term = shard->term;
+	waiter->resets = shard->resets;
 	ac_read_done(&waiter->read);
-	ac_read_init(&waiter->read, shard, pid, ac_entity_find(shard, call->hash, pid));
+	ac_read_init(&waiter->read, shard, pid, call->hash);
 	bool events = call->in.kind == TROUPE__KIND__KIND_EVENTS;
 	waiter->read.done = events ? events_read : state_read;
 	waiter->read.load.from_seq = events ? waiter->from_seq : 1;
 	waiter->read.load.upto_seq = waiter->upto_seq;
+	waiter->read.load.want_snapshot = !events && !waiter->without_snapshot;
 	ac_read_start(&waiter->read, shard->host);
 }
 
@@ -277,14 +395,29 @@ static const char *read_state_request(struct ac_waiter *waiter)
 	}
 	waiter->upto_seq = request->at_seq == 0 ? UINT64_MAX : request->at_seq;
 	troupe__read_state__free_unpacked(request, NULL);
-	waiter->state = calloc(1, aggregate->state_size);
-	RT_ASSERT(waiter->state != NULL);
-	if (aggregate->init != NULL) {
-		char id[PR_ID_MAX + 1] = {0};
-		memcpy(id, waiter->call->in.id.data, waiter->call->in.id.size);
-		aggregate->init(waiter->state, id);
-	}
+	waiter->without_snapshot = true;
+	make_state(waiter);
 	return NULL;
+}
+
+static const char *read_query_request(struct ac_waiter *waiter)
+{
+	waiter->upto_seq = UINT64_MAX;
+	waiter->without_snapshot = ac_type_aggregate(waiter->type)->restore == NULL;
+	make_state(waiter);
+	return NULL;
+}
+
+static const char *read_request(struct ac_waiter *waiter)
+{
+	switch (waiter->call->in.kind) {
+	case TROUPE__KIND__KIND_EVENTS:
+		return read_events_request(waiter);
+	case TROUPE__KIND__KIND_STATE:
+		return read_state_request(waiter);
+	default:
+		return read_query_request(waiter);
+	}
 }
 
 void ac_stream_call(struct ac_shard *shard, const struct ac_type *type, struct ac_call *call)
@@ -296,8 +429,8 @@ void ac_stream_call(struct ac_shard *shard, const struct ac_type *type, struct a
 	waiter->call = call;
 	waiter->started_ms = now_ms();
 	rt_timer_init(&waiter->timer, time_is_up);
-	const char *wrong = call->in.kind == TROUPE__KIND__KIND_EVENTS ? read_events_request(waiter)
-								       : read_state_request(waiter);
+	waiter->stale = !shard->leading;
+	const char *wrong = read_request(waiter);
 	if (wrong != NULL) {
 		fail(waiter, TROUPE__CODE__CODE_BAD_REQUEST, wrong);
 		return;

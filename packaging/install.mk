@@ -2,8 +2,8 @@
 #
 # The library holds the client alone, without the runtime, and shows troupe_* only.
 LIB_VERSION := 0
-LIB_SRCS    := proto/client/blocking.c proto/client/client.c proto/client/pending.c \
-	proto/utf8.c proto/wire.c
+LIB_SRCS    := proto/client/blocking.c proto/client/client.c proto/client/nodes.c \
+	proto/client/pending.c proto/utf8.c proto/wire.c
 LIB_PROTOS  := proto/troupe.proto
 LIB_OBJS    := $(LIB_SRCS:%.c=$(B)/lib/%.o) $(LIB_PROTOS:%.proto=$(B)/lib/%.pb-c.o)
 LIB_LIBS    := -lnng -lprotobuf-c -lpthread

@@ -95,7 +95,7 @@ static void read_page(struct rt_worker *worker, struct rt_post *post)
 
 void ps_catchup_start(struct ps_catchup *catchup)
 {
-	RT_ASSERT(catchup->done != NULL && catchup->shard < catchup->store->shard_count);
+	RT_ASSERT(catchup->done != NULL && catchup->shard < catchup->store->log_count);
 	catchup->err = RT_OK;
 	catchup->wipes = catchup->store->shards[catchup->shard].wipes_done;
 	catchup->scan = (struct ps_scan){.job = {.work = page_work, .done = page_done},

@@ -8,15 +8,15 @@ static rt_err copy_highwater(
 {
 	struct ps_highwater *high = NULL;
 	char *path = ps_path(dir, PS_HIGHWATER_NAME);
-	rt_err err = ps_highwater_create(path, store->id, store->shard_count, info);
+	rt_err err = ps_highwater_create(path, store->id, store->log_count, info);
 	if (err == RT_OK) {
-		err = ps_highwater_open(path, store->id, store->shard_count, &high, info);
+		err = ps_highwater_open(path, store->id, store->log_count, &high, info);
 	}
 	free(path);
 	if (err != RT_OK) {
 		return err;
 	}
-	for (uint32_t i = 0; i < store->shard_count; i++) {
+	for (uint32_t i = 0; i < store->log_count; i++) {
 		ps_highwater_set(high, i, durable[i]);
 	}
 	err = ps_highwater_write(high, info);
@@ -45,7 +45,7 @@ rt_err ps_store_checkpoint(struct ps_store *store, const char *dir, struct rt_er
 	char *fresh = ps_path(dir, "db.new");
 	char *place = ps_path(dir, "db");
 	/* Before the copy is made, so that it holds at least this much. */
-	uint64_t *durable = calloc(store->shard_count, sizeof(*durable));
+	uint64_t *durable = calloc(store->log_count, sizeof(*durable));
 	rt_err err = ps_db_writable(store, info);
 	if (err == RT_OK && durable == NULL) {
 		err = rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
@@ -53,7 +53,7 @@ rt_err ps_store_checkpoint(struct ps_store *store, const char *dir, struct rt_er
 	if (err == RT_OK && ps_exists(place)) {
 		err = rt_errinfo_set(info, RT_E_EXISTS, "%s holds a store already", dir);
 	}
-	for (uint32_t i = 0; err == RT_OK && i < store->shard_count; i++) {
+	for (uint32_t i = 0; err == RT_OK && i < store->log_count; i++) {
 		durable[i] = ps_store_durable_offset(store, i);
 	}
 	if (err == RT_OK) {

@@ -93,9 +93,9 @@ struct ps_chunk *ps_chunk_new(struct ps_store *store)
 		return NULL;
 	}
 	chunk->store = store;
-	chunk->last = calloc(store->shard_count, sizeof(*chunk->last));
-	chunk->wipes = calloc(store->shard_count, sizeof(*chunk->wipes));
-	chunk->start = calloc(store->shard_count + 1u, sizeof(*chunk->start));
+	chunk->last = calloc(store->log_count, sizeof(*chunk->last));
+	chunk->wipes = calloc(store->log_count, sizeof(*chunk->wipes));
+	chunk->start = calloc(store->log_count + 1u, sizeof(*chunk->start));
 	chunk->batch = rocksdb_writebatch_create();
 	if (chunk->last == NULL || chunk->wipes == NULL || chunk->start == NULL) {
 		ps_chunk_free(chunk);
@@ -157,7 +157,7 @@ static void forget(struct ps_chunk *chunk, uint32_t shard)
 /* Holding `indexing`, so nothing is wiped until the rows are written. */
 static void forget_wiped(struct ps_chunk *chunk)
 {
-	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
+	for (uint32_t shard = 0; shard < chunk->store->log_count; shard++) {
 		if (chunk->last[shard] != 0 && chunk->wipes[shard] != wipes_now(chunk, shard)) {
 			forget(chunk, shard);
 		}
@@ -166,7 +166,7 @@ static void forget_wiped(struct ps_chunk *chunk)
 
 rt_err ps_chunk_add(struct ps_chunk *chunk, const struct ps_staged *staged)
 {
-	RT_ASSERT(staged->shard < chunk->store->shard_count);
+	RT_ASSERT(staged->shard < chunk->store->log_count);
 	if (staged->wipes != chunk->wipes[staged->shard]) {
 		forget(chunk, staged->shard);
 		chunk->wipes[staged->shard] = staged->wipes;
@@ -189,14 +189,14 @@ size_t ps_chunk_count(const struct ps_chunk *chunk)
 
 void ps_chunk_clear(struct ps_chunk *chunk)
 {
-	memset(chunk->last, 0, chunk->store->shard_count * sizeof(*chunk->last));
+	memset(chunk->last, 0, chunk->store->log_count * sizeof(*chunk->last));
 	chunk->count = 0;
 }
 
 static void sort_by_shard(struct ps_chunk *chunk)
 {
 	size_t *start = chunk->start;
-	uint32_t shards = chunk->store->shard_count;
+	uint32_t shards = chunk->store->log_count;
 	memset(start, 0, (shards + 1u) * sizeof(*start));
 	for (size_t i = 0; i < chunk->count; i++) {
 		start[chunk->items[i]->shard + 1u]++;
@@ -341,7 +341,7 @@ static rt_err write_dedupe(struct ps_chunk *chunk, struct rt_errinfo *info)
 	struct ps_table table;
 	ps_table_init(&table, chunk->store, PS_DEDUPE);
 	size_t begin = 0;
-	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
+	for (uint32_t shard = 0; shard < chunk->store->log_count; shard++) {
 		size_t end = chunk->start[shard];
 		qsort(&chunk->sorted[begin], end - begin, sizeof(*chunk->sorted), by_hash);
 		for (size_t i = begin; i < end; i++) {
@@ -440,7 +440,7 @@ static void put_mark(struct ps_chunk *chunk, uint32_t shard, bool open, uint64_t
 /* How far the chunk goes, before its first row: see drop_stale. */
 static rt_err write_open(struct ps_chunk *chunk, struct rt_errinfo *info)
 {
-	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
+	for (uint32_t shard = 0; shard < chunk->store->log_count; shard++) {
 		uint64_t end = chunk->store->shards[shard].chunk_end;
 		if (chunk->last[shard] > end) {
 			put_mark(chunk, shard, true, chunk->last[shard]);
@@ -451,7 +451,7 @@ static rt_err write_open(struct ps_chunk *chunk, struct rt_errinfo *info)
 
 static rt_err write_watermarks(struct ps_chunk *chunk, struct rt_errinfo *info)
 {
-	for (uint32_t shard = 0; shard < chunk->store->shard_count; shard++) {
+	for (uint32_t shard = 0; shard < chunk->store->log_count; shard++) {
 		struct ps_shard *at = &chunk->store->shards[shard];
 		if (chunk->last[shard] == 0) {
 			continue;
@@ -470,7 +470,7 @@ static rt_err write_watermarks(struct ps_chunk *chunk, struct rt_errinfo *info)
 
 static rt_err write_rows(struct ps_chunk *chunk, struct rt_errinfo *info)
 {
-	if (chunk->start[chunk->store->shard_count - 1] == 0) {
+	if (chunk->start[chunk->store->log_count - 1] == 0) {
 		return RT_OK; /* only watermarks move, nothing is sorted */
 	}
 	rt_err err = write_dedupe(chunk, info);
@@ -481,7 +481,7 @@ static rt_err write_rows(struct ps_chunk *chunk, struct rt_errinfo *info)
 		err = write_open(chunk, info);
 	}
 	size_t begin = 0;
-	for (uint32_t shard = 0; err == RT_OK && shard < chunk->store->shard_count; shard++) {
+	for (uint32_t shard = 0; err == RT_OK && shard < chunk->store->log_count; shard++) {
 		size_t end = chunk->start[shard];
 		qsort(&chunk->sorted[begin], end - begin, sizeof(*chunk->sorted), by_entity);
 		err = write_index(chunk, &chunk->sorted[begin], end - begin, info);
@@ -499,7 +499,7 @@ static rt_err write_all(struct ps_chunk *chunk, struct rt_errinfo *info)
 	if (err == RT_OK) {
 		err = write_watermarks(chunk, info);
 	}
-	for (uint32_t shard = 0; err == RT_OK && shard < store->shard_count; shard++) {
+	for (uint32_t shard = 0; err == RT_OK && shard < store->log_count; shard++) {
 		if (chunk->last[shard] != 0) {
 			/* Release: pairs with readers that look for the rows below it. */
 			atomic_store_explicit(&store->shards[shard].watermark, chunk->last[shard],

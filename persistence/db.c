@@ -108,7 +108,7 @@ static unsigned char dedupe_filter(void *state, int level, const char *key, size
 	uint64_t offset = ps_get_u64((const uint8_t *)key + 8);
 	/* Compactions begin inside the open. Acquire: pairs with the release at its end. */
 	if (!atomic_load_explicit(&store->loaded, memory_order_acquire) ||
-		shard >= store->shard_count) {
+		shard >= store->log_count) {
 		return 0;
 	}
 	return offset + PS_DEDUPE_WINDOW <=

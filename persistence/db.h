@@ -67,9 +67,10 @@ struct ps_store {
 	char wal_names[200]; /* of the write-ahead logs found at open, before it replaced them */
 	char id[33];
 	uint32_t shard_count;
+	uint32_t log_count; /* shard_count + 1 */
 	uint64_t free_low;
-	struct ps_shard *shards;
-	_Atomic bool loaded; /* shards is complete: RocksDB's threads may look */
+	struct ps_shard *shards; /* log_count */
+	_Atomic bool loaded;     /* shards is complete: RocksDB's threads may look */
 
 	/* Writer thread. */
 	rocksdb_writebatch_t *batch;

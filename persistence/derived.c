@@ -30,7 +30,7 @@ uint64_t ps_dedupe_hash(struct rt_bytes id)
 
 static uint64_t watermark(const struct ps_store *store, uint32_t shard)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	return atomic_load_explicit(&store->shards[shard].watermark, memory_order_acquire);
 }
 
@@ -328,7 +328,7 @@ static rt_err take_snapshot(const struct ps_iter *iter, uint64_t last, struct ps
 rt_err ps_store_snapshot_get(struct ps_store *store, uint32_t shard, struct rt_bytes pid,
 	uint64_t upto_seq, struct ps_snapshot *out, struct rt_errinfo *info)
 {
-	RT_ASSERT(shard < store->shard_count && pid.size > 0 && pid.size <= PS_PID_MAX);
+	RT_ASSERT(shard < store->log_count && pid.size > 0 && pid.size <= PS_PID_MAX);
 	uint64_t last = atomic_load_explicit(&store->shards[shard].last, memory_order_acquire);
 	struct ps_iter iter;
 	snapshot_range(&iter, store, shard, pid, upto_seq);
@@ -366,7 +366,7 @@ static rt_err drop_older(struct ps_store *store, uint32_t shard, struct rt_bytes
 rt_err ps_store_snapshot_put(struct ps_store *store, uint32_t shard, struct rt_bytes pid,
 	const struct ps_snapshot *snapshot, struct rt_errinfo *info)
 {
-	RT_ASSERT(shard < store->shard_count && pid.size > 0 && pid.size <= PS_PID_MAX);
+	RT_ASSERT(shard < store->log_count && pid.size > 0 && pid.size <= PS_PID_MAX);
 	rt_err err = ps_db_writable(store, info);
 	size_t size = SNAPSHOT_HEAD + snapshot->state.size;
 	uint8_t *value = err == RT_OK ? malloc(size) : NULL;

@@ -5,16 +5,18 @@
 #include <string.h>
 #include <uv.h>
 
+#include "persistence/files.h"
 #include "runtime/base/assert.h"
 
 #define HEAD_BYTES 4096u
 #define MAGIC      "troupe high-water mark\n"
-#define VERSION    1u
+#define VERSION    2u
+#define OLDER      1u /* has no pair of the last log */
 
 struct head {
 	char magic[24];
 	uint32_t version;
-	uint32_t shard_count;
+	uint32_t log_count;
 	char id[32];
 	uint64_t check; /* of the bytes before it */
 };
@@ -30,7 +32,7 @@ struct pair {
 struct ps_highwater {
 	char *path;
 	uv_file file;
-	uint32_t shard_count;
+	uint32_t log_count;
 	uint32_t low, high; /* shards set since the last write: low <= shard < high */
 	struct pair *pairs;
 	uint8_t *turn; /* slot of a shard to write next */
@@ -103,22 +105,26 @@ static void close_file(uv_file file)
 	uv_fs_req_cleanup(&req);
 }
 
-rt_err ps_highwater_create(
-	const char *path, const char *id, uint32_t shard_count, struct rt_errinfo *info)
+static struct pair empty_pair(uint32_t log)
 {
-	size_t size = HEAD_BYTES + shard_count * sizeof(struct pair);
+	struct slot slot = {0, mix(0, log)};
+	return (struct pair){{slot, slot}};
+}
+
+/* A whole file, synced. */
+static rt_err write_file(const char *path, const char *id, const struct pair *pairs, uint32_t count,
+	struct rt_errinfo *info)
+{
+	size_t size = HEAD_BYTES + count * sizeof(struct pair);
 	uint8_t *image = calloc(1, size);
 	if (image == NULL) {
 		return rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
 	}
-	struct head head = {.magic = MAGIC, .version = VERSION, .shard_count = shard_count};
+	struct head head = {.magic = MAGIC, .version = VERSION, .log_count = count};
 	memcpy(head.id, id, sizeof(head.id));
 	head.check = head_check(&head);
 	memcpy(image, &head, sizeof(head));
-	struct pair *pairs = (struct pair *)(void *)(image + HEAD_BYTES);
-	for (uint32_t i = 0; i < shard_count; i++) {
-		pairs[i].slot[0].check = pairs[i].slot[1].check = mix(0, i);
-	}
+	memcpy(image + HEAD_BYTES, pairs, count * sizeof(struct pair));
 	int file = open_file(path, UV_FS_O_CREAT | UV_FS_O_TRUNC | UV_FS_O_WRONLY);
 	ssize_t code = file;
 	if (file >= 0) {
@@ -132,42 +138,42 @@ rt_err ps_highwater_create(
 	return code < 0 ? failed(info, "create", path, code) : RT_OK;
 }
 
+rt_err ps_highwater_create(
+	const char *path, const char *id, uint32_t log_count, struct rt_errinfo *info)
+{
+	struct pair *pairs = calloc(log_count, sizeof(*pairs));
+	if (pairs == NULL) {
+		return rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
+	}
+	for (uint32_t i = 0; i < log_count; i++) {
+		pairs[i] = empty_pair(i);
+	}
+	rt_err err = write_file(path, id, pairs, log_count, info);
+	free(pairs);
+	return err;
+}
+
 static rt_err check_head(const struct head *head, const struct ps_highwater *high, const char *id,
 	struct rt_errinfo *info)
 {
 	if (memcmp(head->magic, MAGIC, sizeof(MAGIC)) != 0 || head->check != head_check(head)) {
 		return rt_errinfo_set(info, RT_E_CORRUPT, "%s: damaged header", high->path);
 	}
-	if (head->version != VERSION) {
+	if (head->version != VERSION && head->version != OLDER) {
 		return rt_errinfo_set(info, RT_E_VERSION, "%s: format %u, this build knows %u",
 			high->path, head->version, VERSION);
 	}
-	if (head->shard_count != high->shard_count || memcmp(head->id, id, 32) != 0) {
+	uint32_t count = high->log_count - (head->version == OLDER);
+	if (head->log_count != count || memcmp(head->id, id, 32) != 0) {
 		return rt_errinfo_set(
 			info, RT_E_CORRUPT, "%s: belongs to another store", high->path);
 	}
 	return RT_OK;
 }
 
-static rt_err load(struct ps_highwater *high, const char *id, struct rt_errinfo *info)
+static rt_err check_pairs(struct ps_highwater *high, uint32_t count, struct rt_errinfo *info)
 {
-	struct head head;
-	size_t size = high->shard_count * sizeof(struct pair);
-	ssize_t code = transfer(high->file, &head, sizeof(head), 0, false);
-	if (code == 0) {
-		rt_err err = check_head(&head, high, id, info);
-		if (err != RT_OK) {
-			return err;
-		}
-		code = transfer(high->file, high->pairs, size, HEAD_BYTES, false);
-	}
-	if (code == UV_EOF) {
-		return rt_errinfo_set(info, RT_E_CORRUPT, "%s: too short", high->path);
-	}
-	if (code < 0) {
-		return failed(info, "read", high->path, code);
-	}
-	for (uint32_t i = 0; i < high->shard_count; i++) {
+	for (uint32_t i = 0; i < count; i++) {
 		const struct slot *slot = high->pairs[i].slot;
 		bool good0 = slot[0].check == mix(slot[0].offset, i);
 		bool good1 = slot[1].check == mix(slot[1].offset, i);
@@ -181,7 +187,66 @@ static rt_err load(struct ps_highwater *high, const char *id, struct rt_errinfo 
 	return RT_OK;
 }
 
-rt_err ps_highwater_open(const char *path, const char *id, uint32_t shard_count,
+/* Makes a file of this version beside the older one and moves it there: a crash leaves either. */
+static rt_err upgrade(struct ps_highwater *high, const char *id, struct rt_errinfo *info)
+{
+	size_t length = strlen(high->path);
+	char *fresh = malloc(length + sizeof(".new"));
+	char *dir = strdup(high->path);
+	rt_err err = RT_OK;
+	if (fresh == NULL || dir == NULL) {
+		err = rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
+	} else {
+		memcpy(fresh, high->path, length);
+		memcpy(fresh + length, ".new", sizeof(".new"));
+		*strrchr(dir, '/') = '\0';
+		err = write_file(fresh, id, high->pairs, high->log_count, info);
+		if (err == RT_OK) {
+			err = ps_dir_rename(fresh, high->path, info);
+		}
+		if (err == RT_OK) {
+			err = ps_dir_sync(dir, info);
+		}
+	}
+	free(fresh);
+	free(dir);
+	if (err != RT_OK) {
+		return err;
+	}
+	close_file(high->file);
+	high->file = open_file(high->path, UV_FS_O_RDWR);
+	return high->file < 0 ? failed(info, "open", high->path, high->file) : RT_OK;
+}
+
+static rt_err load(struct ps_highwater *high, const char *id, struct rt_errinfo *info)
+{
+	struct head head;
+	uint32_t count = high->log_count;
+	ssize_t code = transfer(high->file, &head, sizeof(head), 0, false);
+	if (code == 0) {
+		rt_err err = check_head(&head, high, id, info);
+		if (err != RT_OK) {
+			return err;
+		}
+		count = head.log_count;
+		code = transfer(
+			high->file, high->pairs, count * sizeof(struct pair), HEAD_BYTES, false);
+	}
+	if (code == UV_EOF) {
+		return rt_errinfo_set(info, RT_E_CORRUPT, "%s: too short", high->path);
+	}
+	if (code < 0) {
+		return failed(info, "read", high->path, code);
+	}
+	rt_err err = check_pairs(high, count, info);
+	if (err == RT_OK && count < high->log_count) {
+		high->pairs[count] = empty_pair(count);
+		err = upgrade(high, id, info);
+	}
+	return err;
+}
+
+rt_err ps_highwater_open(const char *path, const char *id, uint32_t log_count,
 	struct ps_highwater **out, struct rt_errinfo *info)
 {
 	struct ps_highwater *high = calloc(1, sizeof(*high));
@@ -189,11 +254,11 @@ rt_err ps_highwater_open(const char *path, const char *id, uint32_t shard_count,
 		return rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
 	}
 	high->file = -1;
-	high->shard_count = shard_count;
-	high->low = shard_count;
+	high->log_count = log_count;
+	high->low = log_count;
 	high->path = strdup(path);
-	high->pairs = calloc(shard_count, sizeof(*high->pairs));
-	high->turn = calloc(shard_count, 1);
+	high->pairs = calloc(log_count, sizeof(*high->pairs));
+	high->turn = calloc(log_count, 1);
 	rt_err err;
 	if (high->path == NULL || high->pairs == NULL || high->turn == NULL) {
 		err = rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
@@ -228,13 +293,13 @@ void ps_highwater_close(struct ps_highwater *high)
 
 uint64_t ps_highwater_get(const struct ps_highwater *high, uint32_t shard)
 {
-	RT_ASSERT(shard < high->shard_count);
+	RT_ASSERT(shard < high->log_count);
 	return high->pairs[shard].slot[!high->turn[shard]].offset;
 }
 
 void ps_highwater_set(struct ps_highwater *high, uint32_t shard, uint64_t offset)
 {
-	RT_ASSERT(shard < high->shard_count);
+	RT_ASSERT(shard < high->log_count);
 	bool lower = offset < ps_highwater_get(high, shard);
 	/* Of two good slots the higher one counts, so both have to come down. */
 	for (int i = 0; i < (lower ? 2 : 1); i++) {
@@ -257,7 +322,7 @@ rt_err ps_highwater_write(struct ps_highwater *high, struct rt_errinfo *info)
 	if (code < 0) {
 		return failed(info, "write", high->path, code);
 	}
-	high->low = high->shard_count;
+	high->low = high->log_count;
 	high->high = 0;
 	return RT_OK;
 }

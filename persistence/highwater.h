@@ -1,5 +1,5 @@
 /*
- * highwater.h - a small file beside the database that remembers how far each shard's log was
+ * highwater.h - a small file beside the database that remembers how far each log was
  * durable, so that a log which lost its end is noticed.
  *
  * RocksDB cannot see a write-ahead log that was cut: what is left is a valid log. This file is
@@ -7,10 +7,11 @@
  * synced about once a second and at close, so after a power cut it is at most that much behind.
  * It never runs ahead of what was synced, except that a truncated tail lowers it, synced, first.
  *
- * Format: a page with magic, version, shard count, store id and a checksum; then per shard two
+ * Format: a page with magic, version, number of logs, store id and a checksum; then per log two
  *         slots of (offset, check), written in turn, so that a torn write leaves the other one.
+ *         Version 1 had none for the last log, that of the cluster; open replaces such a file.
  * Threads: set and write on the writer thread, sync on any one other thread.
- * Failure: one bad slot of a shard is ignored; two are RT_E_CORRUPT with the file's name.
+ * Failure: one bad slot of a log is ignored; two are RT_E_CORRUPT with the file's name.
  */
 #ifndef PERSISTENCE_HIGHWATER_H
 #define PERSISTENCE_HIGHWATER_H
@@ -24,9 +25,9 @@ struct ps_highwater;
 
 /* A new file with all offsets 0, synced. id: 32 characters. */
 RT_NODISCARD rt_err ps_highwater_create(
-	const char *path, const char *id, uint32_t shard_count, struct rt_errinfo *info);
+	const char *path, const char *id, uint32_t log_count, struct rt_errinfo *info);
 /* RT_E_NOTFOUND, RT_E_VERSION, RT_E_CORRUPT (also: of another store). */
-RT_NODISCARD rt_err ps_highwater_open(const char *path, const char *id, uint32_t shard_count,
+RT_NODISCARD rt_err ps_highwater_open(const char *path, const char *id, uint32_t log_count,
 	struct ps_highwater **out, struct rt_errinfo *info);
 void ps_highwater_close(struct ps_highwater *high);
 

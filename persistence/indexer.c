@@ -130,7 +130,7 @@ static void wake_indexer(struct ps_indexer *indexer)
 void ps_stage_record(
 	struct ps_stage *stage, uint32_t shard, uint64_t offset, const struct ps_record *record)
 {
-	RT_ASSERT(shard < stage->indexer->store->shard_count && offset > 0);
+	RT_ASSERT(shard < stage->indexer->store->log_count && offset > 0);
 	size_t size = ps_staged_size(record);
 	struct block *block = stage->tail;
 	if (block->cap - block->used < size) {

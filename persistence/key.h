@@ -54,6 +54,17 @@ static inline struct rt_bytes ps_key_mark(uint8_t out[PS_KEY_MARK + 1], uint32_t
 	return rt_bytes_of(out, PS_KEY_MARK + chunk);
 }
 
+/* Above every key that begins with the shard, in any family. */
+static inline struct rt_bytes ps_key_shard_end(uint8_t out[PS_KEY_NAMED + 1], uint32_t shard)
+{
+	if (shard < 0xffff) {
+		ps_put_u16(out, shard + 1);
+		return rt_bytes_of(out, 2);
+	}
+	memset(out, 0xff, PS_KEY_NAMED + 1);
+	return rt_bytes_of(out, PS_KEY_NAMED + 1);
+}
+
 static inline void ps_key_log(uint8_t out[PS_KEY_LOG], uint32_t shard, uint64_t offset)
 {
 	ps_put_u64(ps_put_u16(out, shard), offset);

@@ -172,7 +172,7 @@ static rt_err load_records(struct loading *loading)
 
 void ps_load_run(struct ps_load *load, struct ps_store *store)
 {
-	RT_ASSERT(load->shard < store->shard_count);
+	RT_ASSERT(load->shard < store->log_count);
 	load->has_snapshot = false;
 	load->more = false;
 	load->err = find_snapshot(load, store);
@@ -212,7 +212,7 @@ void ps_load_clear(struct ps_load *load)
 
 void ps_lookup_run(struct ps_lookup *lookup, struct ps_store *store)
 {
-	RT_ASSERT(lookup->id_size <= PS_COMMAND_ID_MAX && lookup->shard < store->shard_count);
+	RT_ASSERT(lookup->id_size <= PS_COMMAND_ID_MAX && lookup->shard < store->log_count);
 	lookup->found = false;
 	struct ps_found found = {.offset = lookup->offset};
 	if (lookup->offset != 0) {
@@ -342,7 +342,7 @@ static rt_err scan_tagged(struct scanning *scanning, struct ps_store *store)
 
 void ps_scan_run(struct ps_scan *scan, struct ps_store *store)
 {
-	RT_ASSERT(scan->shard < store->shard_count);
+	RT_ASSERT(scan->shard < store->log_count);
 	struct scanning scanning = {.scan = scan,
 		.batch = {store, scan->shard, &scan->info},
 		.max_bytes = scan->max_bytes == 0 ? SCAN_BYTES : scan->max_bytes};

@@ -122,13 +122,12 @@ static void end_wipe(struct ps_store *store, const struct ps_run *run)
 	}
 	batch_number(store, PS_META_WIPE, run->shard, run->last);
 	uint8_t low[2];
-	uint8_t high[2];
-	RT_ASSERT(run->shard < 0xffff);
+	uint8_t high[PS_KEY_NAMED + 1];
 	ps_put_u16(low, run->shard);
-	ps_put_u16(high, run->shard + 1);
+	struct rt_bytes end = ps_key_shard_end(high, run->shard);
 	for (size_t i = 0; i < sizeof(derived) / sizeof(derived[0]); i++) {
 		rocksdb_writebatch_delete_range_cf(store->batch, store->family[derived[i]],
-			(const char *)low, sizeof(low), (const char *)high, sizeof(high));
+			(const char *)low, sizeof(low), (const char *)end.data, end.size);
 	}
 }
 
@@ -139,7 +138,7 @@ static rt_err add_rows(struct ps_store *store, const struct ps_log_row *rows, si
 	store->run_count = 0;
 	for (size_t i = 0; i < row_count; i++) {
 		const struct ps_log_row *row = &rows[i];
-		RT_ASSERT(row->shard < store->shard_count && row->offset > 0);
+		RT_ASSERT(row->shard < store->log_count && row->offset > 0);
 		if (run == NULL || run->shard != row->shard) {
 			RT_ASSERT(run == NULL || run->shard < row->shard);
 			run = begin_run(store, row->shard);
@@ -380,7 +379,7 @@ rt_err ps_store_truncate_tail(
 rt_err ps_store_truncate_front(
 	struct ps_store *store, uint32_t shard, uint64_t before, struct rt_errinfo *info)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	rt_err err = ps_db_writable(store, info);
 	if (err != RT_OK) {
 		return err;

@@ -115,7 +115,7 @@ static rt_err fill_new(
 		return err;
 	}
 	char *path = ps_path(dir, PS_HIGHWATER_NAME);
-	err = ps_highwater_create(path, store->id, shard_count, info);
+	err = ps_highwater_create(path, store->id, shard_count + 1, info);
 	free(path);
 	return err;
 }
@@ -183,6 +183,7 @@ static rt_err read_identity(
 		return rt_errinfo_set(
 			info, RT_E_CORRUPT, "%s: the format row is damaged", store->db_dir);
 	}
+	store->log_count = store->shard_count + 1; /* one more, of the cluster itself */
 	if (options->shard_count != 0 && options->shard_count != store->shard_count) {
 		return rt_errinfo_set(info, RT_E_INVAL,
 			"%s was made with %u shards and cannot be opened with %u", store->dir,
@@ -290,20 +291,19 @@ static rt_err load_shard(struct ps_store *store, uint32_t shard, struct rt_errin
 
 static rt_err load_shards(struct ps_store *store, struct rt_errinfo *info)
 {
-	store->shards = calloc(store->shard_count, sizeof(*store->shards));
-	store->dirty = calloc(store->shard_count, sizeof(*store->dirty));
-	store->runs = calloc(store->shard_count, sizeof(*store->runs));
+	store->shards = calloc(store->log_count, sizeof(*store->shards));
+	store->dirty = calloc(store->log_count, sizeof(*store->dirty));
+	store->runs = calloc(store->log_count, sizeof(*store->runs));
 	if (store->shards == NULL || store->dirty == NULL || store->runs == NULL) {
 		return rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
 	}
 	char *path = ps_path(store->db_dir, PS_HIGHWATER_NAME);
-	rt_err err =
-		ps_highwater_open(path, store->id, store->shard_count, &store->highwater, info);
+	rt_err err = ps_highwater_open(path, store->id, store->log_count, &store->highwater, info);
 	free(path);
 	if (err == RT_E_NOTFOUND) {
 		err = RT_E_CORRUPT;
 	}
-	for (uint32_t shard = 0; err == RT_OK && shard < store->shard_count; shard++) {
+	for (uint32_t shard = 0; err == RT_OK && shard < store->log_count; shard++) {
 		err = load_shard(store, shard, info);
 	}
 	/* Release: pairs with the compaction filter of dedupe. */
@@ -366,7 +366,7 @@ static rt_err reindex(struct ps_store *store, struct rt_errinfo *info)
 {
 	struct reindex job = {.store = store, .cap = REINDEX_CHUNK, .info = info};
 	uint64_t behind = 0;
-	for (uint32_t i = 0; i < store->shard_count; i++) {
+	for (uint32_t i = 0; i < store->log_count; i++) {
 		const struct ps_shard *shard = &store->shards[i];
 		behind += shard->last > shard->watermark ? shard->last - shard->watermark : 0;
 	}
@@ -374,7 +374,7 @@ static rt_err reindex(struct ps_store *store, struct rt_errinfo *info)
 		rt_log(RT_LOG_INFO, "store", "%s was not closed: indexing %llu records again",
 			store->dir, (unsigned long long)behind);
 	}
-	for (uint32_t i = 0; i < store->shard_count && job.err == RT_OK; i++) {
+	for (uint32_t i = 0; i < store->log_count && job.err == RT_OK; i++) {
 		struct ps_shard *shard = &store->shards[i];
 		if (shard->watermark >= shard->last) {
 			continue;
@@ -523,7 +523,7 @@ void ps_store_close(struct ps_store *store)
 		good = ps_db_flush(store, order[i], NULL) == RT_OK;
 	}
 	if (good) {
-		for (uint32_t i = 0; i < store->shard_count; i++) {
+		for (uint32_t i = 0; i < store->log_count; i++) {
 			ps_highwater_set(store->highwater, i, store->shards[i].last);
 		}
 		good = ps_highwater_write(store->highwater, NULL) == RT_OK &&

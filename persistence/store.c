@@ -4,6 +4,7 @@
 
 #include "persistence/db.h"
 #include "runtime/base/assert.h"
+#include "runtime/base/hash.h"
 
 #define SCAN_READAHEAD (2u * 1024u * 1024u)
 #define SCAN_LONG      4096u /* records: worth reading ahead for */
@@ -11,6 +12,11 @@
 uint32_t ps_store_shard_count(const struct ps_store *store)
 {
 	return store->shard_count;
+}
+
+uint32_t ps_store_log_count(const struct ps_store *store)
+{
+	return store->log_count;
 }
 
 const char *ps_store_id(const struct ps_store *store)
@@ -25,25 +31,25 @@ static uint64_t load(const _Atomic uint64_t *position)
 
 uint64_t ps_store_first_offset(const struct ps_store *store, uint32_t shard)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	return load(&store->shards[shard].first);
 }
 
 uint64_t ps_store_last_offset(const struct ps_store *store, uint32_t shard)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	return load(&store->shards[shard].last);
 }
 
 uint64_t ps_store_durable_offset(const struct ps_store *store, uint32_t shard)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	return load(&store->shards[shard].durable);
 }
 
 uint64_t ps_store_index_watermark(const struct ps_store *store, uint32_t shard)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	return load(&store->shards[shard].watermark);
 }
 
@@ -80,7 +86,7 @@ static bool was_cut(const struct ps_shard *at, uint64_t cuts)
 rt_err ps_store_read(struct ps_store *store, uint32_t shard, uint64_t from, uint64_t upto,
 	ps_visit_fn *visit, void *arg, struct rt_errinfo *info)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	struct ps_shard *at = &store->shards[shard];
 	uint64_t cuts = load(&at->cuts);
 	uint64_t first = load(&at->first);
@@ -124,7 +130,7 @@ rt_err ps_store_read(struct ps_store *store, uint32_t shard, uint64_t from, uint
 rt_err ps_store_get(struct ps_store *store, uint32_t shard, uint64_t offset, struct rt_bytes *out,
 	struct rt_errinfo *info)
 {
-	RT_ASSERT(shard < store->shard_count);
+	RT_ASSERT(shard < store->log_count);
 	const struct ps_shard *at = &store->shards[shard];
 	uint64_t cuts = load(&at->cuts);
 	if (offset < load(&at->first) || offset > load(&at->last)) {
@@ -145,6 +151,25 @@ rt_err ps_store_get(struct ps_store *store, uint32_t shard, uint64_t offset, str
 	}
 	*out = rt_bytes_of(value, size);
 	return RT_OK;
+}
+
+static bool add_to_hash(void *arg, uint64_t offset, struct rt_bytes record)
+{
+	struct ps_log_hash *sum = arg;
+	uint64_t one = rt_hash_mix(rt_hash(record.data, record.size) + offset);
+	sum->hash = rt_hash_mix(sum->hash + one);
+	sum->last = offset;
+	return true;
+}
+
+rt_err ps_store_hash(struct ps_store *store, uint32_t shard, uint64_t upto, struct ps_log_hash *out,
+	struct rt_errinfo *info)
+{
+	uint64_t durable = ps_store_durable_offset(store, shard);
+	uint64_t first = ps_store_first_offset(store, shard);
+	*out = (struct ps_log_hash){.first = first, .last = first - 1};
+	return ps_store_read(
+		store, shard, first, upto < durable ? upto : durable, add_to_hash, out, info);
 }
 
 rt_err ps_store_meta_get(

@@ -45,6 +45,9 @@ RT_NODISCARD rt_err ps_store_open(
 void ps_store_close(struct ps_store *store);
 
 uint32_t ps_store_shard_count(const struct ps_store *store);
+/* Logs in it, shard_count + 1: index shard_count is the log of the cluster itself. Whatever takes a
+ * shard here takes that index too. A store made before there was one has it empty. */
+uint32_t ps_store_log_count(const struct ps_store *store);
 /* Random id made when the store was created, printable. */
 const char *ps_store_id(const struct ps_store *store);
 /* First offset still in the log of a shard (1 for an untrimmed one) and the last one found at
@@ -105,6 +108,17 @@ RT_NODISCARD rt_err ps_store_read(struct ps_store *store, uint32_t shard, uint64
 /* One record, copied to malloc'd memory that the caller frees. RT_E_NOTFOUND. */
 RT_NODISCARD rt_err ps_store_get(struct ps_store *store, uint32_t shard, uint64_t offset,
 	struct rt_bytes *out, struct rt_errinfo *info);
+
+/* A hash chained over offset and bytes of each record, to compare the copies of a log: the same
+ * first and last and the same bytes give the same hash, on any machine. */
+struct ps_log_hash {
+	uint64_t first, last; /* last < first: no record */
+	uint64_t hash;
+};
+/* From the log's first record to upto or the last durable one. Reads them all, so on a reader
+ * thread. A log that is cut or wiped meanwhile: what was read until then, or RT_E_NOTFOUND. */
+RT_NODISCARD rt_err ps_store_hash(struct ps_store *store, uint32_t shard, uint64_t upto,
+	struct ps_log_hash *out, struct rt_errinfo *info);
 
 /* ---- what is derived from the log ---- */
 struct ps_offsets {

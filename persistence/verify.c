@@ -186,17 +186,10 @@ static rt_err check_index_row(
 static void shard_range(struct verify *verify, struct ps_iter *iter, enum ps_family family)
 {
 	uint8_t low[2];
-	uint8_t high[3];
+	uint8_t high[PS_KEY_NAMED + 1];
 	ps_put_u16(low, verify->shard);
-	memcpy(high, low, 2);
-	memset(high, 0xff, sizeof(high));
-	size_t high_size = sizeof(high);
-	if (verify->shard < 0xffff) {
-		ps_put_u16(high, verify->shard + 1);
-		high_size = 2;
-	}
-	struct ps_range range = {
-		rt_bytes_of(low, sizeof(low)), rt_bytes_of(high, high_size), true, READAHEAD};
+	struct ps_range range = {rt_bytes_of(low, sizeof(low)),
+		ps_key_shard_end(high, verify->shard), true, READAHEAD};
 	ps_iter_init(iter, verify->store, family, &range);
 	rocksdb_iter_seek(iter->it, (const char *)low, sizeof(low));
 }
@@ -269,7 +262,7 @@ rt_err ps_store_verify(const char *dir, void (*progress)(void *arg, const char *
 	if (err != RT_OK) {
 		return err;
 	}
-	for (uint32_t i = 0; err != RT_E_NOMEM && i < verify.store->shard_count; i++) {
+	for (uint32_t i = 0; err != RT_E_NOMEM && i < verify.store->log_count; i++) {
 		verify.shard = i;
 		rt_err one = check_shard(&verify, info);
 		if (one != RT_OK) {

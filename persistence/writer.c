@@ -102,7 +102,7 @@ static bool entry_room(struct ps_round *round)
 uint8_t *ps_round_add(struct ps_round *round, uint32_t shard, size_t size, uint32_t *out_entry)
 {
 	RT_ASSERT(size > 0 && size <= PS_RECORD_MAX);
-	RT_ASSERT(shard < round->writer->store->shard_count);
+	RT_ASSERT(shard < round->writer->store->log_count);
 	if (!entry_room(round)) {
 		return NULL;
 	}
@@ -128,7 +128,7 @@ uint8_t *ps_round_add(struct ps_round *round, uint32_t shard, size_t size, uint3
 
 static rt_err add_step(struct ps_round *round, const struct ps_entry *entry)
 {
-	RT_ASSERT(entry->offset > 0 && entry->shard < round->writer->store->shard_count);
+	RT_ASSERT(entry->offset > 0 && entry->shard < round->writer->store->log_count);
 	if (!entry_room(round)) {
 		return RT_E_NOMEM;
 	}
@@ -307,7 +307,7 @@ static bool make_room(struct ps_writer *writer, const struct ps_round *rounds)
 static size_t sort_rows(struct ps_writer *writer, const struct ps_round *rounds)
 {
 	size_t *start = writer->start;
-	uint32_t shards = writer->store->shard_count;
+	uint32_t shards = writer->store->log_count;
 	memset(start, 0, (shards + 1u) * sizeof(*start));
 	size_t count = 0;
 	for (const struct ps_round *round = rounds; round != NULL; round = round->next) {
@@ -423,7 +423,7 @@ rt_err ps_writer_start(struct ps_store *store, struct rt_system *system, struct 
 	writer->tail = &writer->head;
 	writer->worker_count = rt_system_worker_count(system);
 	writer->workers = calloc(writer->worker_count, sizeof(*writer->workers));
-	writer->start = calloc(store->shard_count + 1u, sizeof(*writer->start));
+	writer->start = calloc(store->log_count + 1u, sizeof(*writer->start));
 	int code = uv_mutex_init(&writer->lock);
 	RT_ASSERT(code == 0);
 	code = uv_cond_init(&writer->queued);

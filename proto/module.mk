@@ -3,6 +3,7 @@ proto_PREFIX := pr|troupe
 proto_SRCS := \
 	proto/client/blocking.c \
 	proto/client/client.c \
+	proto/client/nodes.c \
 	proto/client/pending.c \
 	proto/guard.c \
 	proto/json_parse.c \
@@ -18,3 +19,4 @@ PROTOS += tests/unit/proto/kinds.proto tests/unit/proto/kinds2.proto
 $(foreach t,guard json,$(eval tests/unit/proto/test_$(t)_PROTOS := \
 	tests/unit/proto/kinds.proto tests/unit/proto/kinds2.proto))
 $(foreach t,envelope json,$(eval tests/fuzz/fuzz_$(t)_PROTOS := tests/unit/proto/kinds.proto))
+$(foreach t,client nodes,$(eval tests/unit/proto/client/test_$(t)_EXTRA := tests/unit/proto/client/fake_node.c))

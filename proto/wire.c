@@ -57,6 +57,10 @@ static bool call_field(const struct pr_field *field, struct pr_call *out)
 		return take_bool(field, &out->json);
 	case 10:
 		return take_u32(field, &out->timeout_ms);
+	case 11:
+		return take_bool(field, &out->stale);
+	case 12:
+		return take_u64(field, &out->after);
 	default:
 		return true;
 	}
@@ -87,6 +91,8 @@ static bool answer_field(const struct pr_field *field, struct pr_answer *out)
 		return take_bytes(field, &out->command_id);
 	case 11:
 		return take_bool(field, &out->repeated);
+	case 12:
+		return take_u64(field, &out->node);
 	default:
 		return true;
 	}
@@ -106,6 +112,32 @@ static int next_item(struct rt_bytes *cursor, struct rt_bytes *item)
 	return got;
 }
 
+bool pr_call_body_get(struct rt_bytes body, struct pr_call *out)
+{
+	memset(out, 0, sizeof(*out));
+	struct pr_field field;
+	int got;
+	while ((got = pr_field_next(&body, &field)) > 0) {
+		if (!call_field(&field, out)) {
+			return false;
+		}
+	}
+	return got == 0;
+}
+
+bool pr_answer_body_get(struct rt_bytes body, struct pr_answer *out)
+{
+	memset(out, 0, sizeof(*out));
+	struct pr_field field;
+	int got;
+	while ((got = pr_field_next(&body, &field)) > 0) {
+		if (!answer_field(&field, out)) {
+			return false;
+		}
+	}
+	return got == 0;
+}
+
 int pr_batch_next(struct rt_bytes *cursor, struct pr_call *out)
 {
 	struct rt_bytes item;
@@ -113,14 +145,7 @@ int pr_batch_next(struct rt_bytes *cursor, struct pr_call *out)
 	if (got <= 0) {
 		return got;
 	}
-	memset(out, 0, sizeof(*out));
-	struct pr_field field;
-	while ((got = pr_field_next(&item, &field)) > 0) {
-		if (!call_field(&field, out)) {
-			return -1;
-		}
-	}
-	return got < 0 ? -1 : 1;
+	return pr_call_body_get(item, out) ? 1 : -1;
 }
 
 int pr_answers_next(struct rt_bytes *cursor, struct pr_answer *out)
@@ -130,14 +155,7 @@ int pr_answers_next(struct rt_bytes *cursor, struct pr_answer *out)
 	if (got <= 0) {
 		return got;
 	}
-	memset(out, 0, sizeof(*out));
-	struct pr_field field;
-	while ((got = pr_field_next(&item, &field)) > 0) {
-		if (!answer_field(&field, out)) {
-			return -1;
-		}
-	}
-	return got < 0 ? -1 : 1;
+	return pr_answer_body_get(item, out) ? 1 : -1;
 }
 
 /* All tags of these messages fit one byte. Zero and empty are not sent, as proto3 says. */
@@ -176,16 +194,17 @@ size_t pr_call_body_size(const struct pr_call *call)
 	return number_size(call->call_id) + bytes_size(call->type) + bytes_size(call->id) +
 	       bytes_size(call->name) + bytes_size(call->payload) + bytes_size(call->command_id) +
 	       number_size(call->expected) + number_size(call->kind) + number_size(call->json) +
-	       number_size(call->timeout_ms);
+	       number_size(call->timeout_ms) + number_size(call->stale) + number_size(call->after);
 }
 
-static size_t answer_body(const struct pr_answer *answer)
+size_t pr_answer_body_size(const struct pr_answer *answer)
 {
 	return number_size(answer->call_id) + number_size(answer->code) +
 	       number_size(answer->shard) + number_size(answer->offset) + number_size(answer->seq) +
 	       bytes_size(answer->payload) + bytes_size(answer->error) +
 	       number_size(answer->retry_after_ms) + number_size(answer->events) +
-	       bytes_size(answer->command_id) + number_size(answer->repeated);
+	       bytes_size(answer->command_id) + number_size(answer->repeated) +
+	       number_size(answer->node);
 }
 
 size_t pr_call_size(const struct pr_call *call)
@@ -212,19 +231,26 @@ uint8_t *pr_call_body_put(uint8_t *at, const struct pr_call *call)
 	at = number_put(at, 7, call->expected);
 	at = number_put(at, 8, call->kind);
 	at = number_put(at, 9, call->json);
-	return number_put(at, 10, call->timeout_ms);
+	at = number_put(at, 10, call->timeout_ms);
+	at = number_put(at, 11, call->stale);
+	return number_put(at, 12, call->after);
 }
 
 size_t pr_answer_size(const struct pr_answer *answer)
 {
-	size_t body = answer_body(answer);
+	size_t body = pr_answer_body_size(answer);
 	return 1 + pr_varint_size(body) + body;
 }
 
 uint8_t *pr_answer_put(uint8_t *at, const struct pr_answer *answer)
 {
 	*at++ = 1 << 3 | PR_WIRE_BYTES;
-	at = pr_varint_put(at, answer_body(answer));
+	at = pr_varint_put(at, pr_answer_body_size(answer));
+	return pr_answer_body_put(at, answer);
+}
+
+uint8_t *pr_answer_body_put(uint8_t *at, const struct pr_answer *answer)
+{
 	at = number_put(at, 1, answer->call_id);
 	at = number_put(at, 2, answer->code);
 	at = number_put(at, 3, answer->shard);
@@ -235,5 +261,6 @@ uint8_t *pr_answer_put(uint8_t *at, const struct pr_answer *answer)
 	at = number_put(at, 8, answer->retry_after_ms);
 	at = number_put(at, 9, answer->events);
 	at = bytes_put(at, 10, answer->command_id);
-	return number_put(at, 11, answer->repeated);
+	at = number_put(at, 11, answer->repeated);
+	return number_put(at, 12, answer->node);
 }

@@ -25,14 +25,15 @@ struct pr_call {
 	uint64_t call_id;
 	struct rt_bytes type, id, name, payload, command_id;
 	uint64_t expected; /* sequence number + 1; 0: any */
+	uint64_t after;    /* offset in the entity's shard that a read must include; 0: any */
 	uint32_t kind, timeout_ms;
-	bool json;
+	bool json, stale;
 };
 
 struct pr_answer {
 	uint64_t call_id;
 	uint32_t code, shard, retry_after_ms, events;
-	uint64_t offset, seq;
+	uint64_t offset, seq, node;
 	struct rt_bytes payload, error, command_id;
 	bool repeated;
 };
@@ -48,9 +49,15 @@ uint8_t *pr_answer_put(uint8_t *at, const struct pr_answer *answer);
 int pr_answers_next(struct rt_bytes *cursor, struct pr_answer *out); /* as pr_batch_next */
 size_t pr_call_size(const struct pr_call *call);
 uint8_t *pr_call_put(uint8_t *at, const struct pr_call *call);
-/* Without the tag and length in front, for a sender that adds fields of its own at either end. */
+/* One Call or Answer without the tag and length in front: for a sender that adds fields of its own
+ * at either end, and for nodes that hand a call on. get takes the whole of body, as strictly as the
+ * walks above; false: malformed, *out is of no use. */
 size_t pr_call_body_size(const struct pr_call *call);
 uint8_t *pr_call_body_put(uint8_t *at, const struct pr_call *call);
+RT_NODISCARD bool pr_call_body_get(struct rt_bytes body, struct pr_call *out);
+size_t pr_answer_body_size(const struct pr_answer *answer);
+uint8_t *pr_answer_body_put(uint8_t *at, const struct pr_answer *answer);
+RT_NODISCARD bool pr_answer_body_get(struct rt_bytes body, struct pr_answer *out);
 
 /* Varints for other hand-written codecs (record.c). */
 static inline size_t pr_varint_size(uint64_t value)

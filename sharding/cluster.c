@@ -90,13 +90,14 @@ static bool refuse_member(struct troupe_out *out, const char *key, const char *n
 	return true;
 }
 
+/* What is not known yet is empty, and announced later. */
 static bool refuse_urls(struct troupe_out *out, const char *rpc, const char *peer)
 {
-	if (!sh_cluster_url_valid(rpc)) {
+	if (rpc[0] != '\0' && !sh_cluster_url_valid(rpc)) {
 		return troupe_refuse(
 			out, "rpc must be a URL of at most %u bytes", SH_CLUSTER_URL_MAX);
 	}
-	if (!sh_cluster_url_valid(peer)) {
+	if (peer[0] != '\0' && !sh_cluster_url_valid(peer)) {
 		return troupe_refuse(
 			out, "peer must be a URL of at most %u bytes", SH_CLUSTER_URL_MAX);
 	}
@@ -135,11 +136,9 @@ static bool decide_found(const Troupe__Cluster__ClusterState *state,
 		founder.name = (char *)(uintptr_t) "n1";
 	}
 	event.founder = &founder;
-	/* Its addresses may be announced later. */
 	if (!refuse_settings(out, event.replication, event.moves_max, event.dead_after_ms) ||
 		!refuse_member(out, founder.key, founder.name) ||
-		((founder.rpc[0] != '\0' || founder.peer[0] != '\0') &&
-			!refuse_urls(out, founder.rpc, founder.peer))) {
+		!refuse_urls(out, founder.rpc, founder.peer)) {
 		return false;
 	}
 	troupe_emit(out, &event.base);
@@ -191,7 +190,9 @@ static bool join_again(const Troupe__Cluster__ClusterState *state,
 			"node %" PRIu64 " has left the cluster; join with an empty data folder",
 			known->node);
 	}
-	if (strcmp(known->rpc, command->rpc) != 0 || strcmp(known->peer, command->peer) != 0) {
+	bool said = command->rpc[0] != '\0' || command->peer[0] != '\0';
+	if (said && (strcmp(known->rpc, command->rpc) != 0 ||
+			    strcmp(known->peer, command->peer) != 0)) {
 		emit_announced(known->node, command->rpc, command->peer, out);
 		member.rpc = command->rpc;
 		member.peer = command->peer;

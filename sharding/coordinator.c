@@ -270,7 +270,8 @@ static bool decide_urls(struct sh_coordinator *coordinator, const Troupe__Cluste
 {
 	const struct sh_seen_node *seen = sh_reports_node(&coordinator->reports, member->node);
 	Troupe__Cluster__Announce message = TROUPE__CLUSTER__ANNOUNCE__INIT;
-	if (seen == NULL || !sh_cluster_url_valid(seen->rpc) || !sh_cluster_url_valid(seen->peer) ||
+	if (seen == NULL || !sh_cluster_url_valid(seen->peer) ||
+		(seen->rpc[0] != '\0' && !sh_cluster_url_valid(seen->rpc)) ||
 		(strcmp(seen->rpc, member->rpc) == 0 && strcmp(seen->peer, member->peer) == 0)) {
 		return false;
 	}

@@ -200,6 +200,13 @@ static struct sh_raft_peer new_peer(const struct sh_raft *raft, uint64_t node)
 	return (struct sh_raft_peer){.node = node, .next = raft->last + 1, .heard_at = raft->now};
 }
 
+/* Multiples of the interval, so that all groups of a node beat together and share their frames. */
+static uint64_t next_beat(const struct sh_raft *raft)
+{
+	uint64_t every = raft->settings.heartbeat_ms;
+	return (raft->now / every + 1) * every;
+}
+
 /* Leads its term. The first entry is its own, since only entries of the own term are committed by
  * counting, and all before with them [D 3.6.2, 6.4]. */
 void sh_core_lead(struct sh_raft *raft)
@@ -208,7 +215,7 @@ void sh_core_lead(struct sh_raft *raft)
 	raft->leader = raft->settings.node;
 	raft->lease_ended = false;
 	raft->transferee = 0;
-	raft->beat_at = raft->now + raft->settings.heartbeat_ms;
+	raft->beat_at = next_beat(raft);
 	raft->quorum_at = raft->now + raft->settings.election_ms;
 	memset(raft->peers, 0, sizeof(raft->peers)); /* also those that are no members now */
 	for (int i = 0; i < peer_count(raft); i++) {
@@ -271,7 +278,7 @@ void sh_core_lead_tick(struct sh_raft *raft)
 		raft->quorum_at = raft->now + raft->settings.election_ms / 2;
 	}
 	if (raft->now >= raft->beat_at) {
-		raft->beat_at = raft->now + raft->settings.heartbeat_ms;
+		raft->beat_at = next_beat(raft);
 		for (int i = 0; i < peer_count(raft); i++) {
 			if (!is_self(raft, &raft->peers[i])) {
 				retry(raft, &raft->peers[i]);

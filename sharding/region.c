@@ -4,57 +4,19 @@
 #include <string.h>
 
 #include "actors/entity.h"
+#include "proto/field.h"
+#include "proto/troupe.pb-c.h"
 #include "runtime/base/assert.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/container.h"
+#include "runtime/base/hash.h"
 #include "runtime/base/log.h"
-#include "sharding/region_shard.h"
+#include "sharding/region_core.h"
 
-#define NODE         1u /* the only one, until nodes have names */
-#define TICK_MS      1000u
-#define BEAT_MS      10u
-#define READ_RECORDS 1024u
-#define FLIGHTS_KEPT 16u
-
-/* Loads the ids that the store knows into a shard's filter, off the worker. */
-struct fill {
-	struct ps_job job; /* first */
-	struct sh_region_shard *member;
-	struct ac_filter filter;
-	rt_err err;
-};
-
-struct sh_region {
-	struct ac_host host; /* first, so that a host leads back here */
-	struct sh_region_options options;
-	struct sh_region_shard *members; /* by shard / worker_count */
-	uint32_t member_count;
-	uint32_t starting;        /* members that do not lead yet */
-	struct sh_out_queue outs; /* of all cores of this worker */
-	struct sh_batch batch;    /* of this turn */
-	struct rt_bytes *views;   /* records being proposed */
-	uint32_t view_cap;
-	struct rt_timer beat;
-	bool beating;
-	void (*started)(void *arg);
-	void *started_arg;
-	struct rt_timer tick;
-	bool stopped, closing;
-	uint32_t next_fill;
-};
-
-static struct sh_region *region_of(const struct sh_region_shard *member)
-{
-	return member->batch->region;
-}
-
-static struct sh_region_shard *member_of(struct sh_region *region, uint32_t shard)
-{
-	RT_ASSERT(shard % region->options.worker_count == rt_worker_index(region->host.worker));
-	return &region->members[shard / region->options.worker_count];
-}
-
-static void fill_next(struct sh_region *region);
+#define TICK_MS     1000u
+#define STEADY_MS   50u
+#define REFUSED_MS  5000u /* between two lines about messages that make no sense */
+#define SHARD_FIELD 3u    /* of a peer message */
 
 static void fail(struct sh_region *region, rt_err err)
 {
@@ -67,89 +29,90 @@ static void fail(struct sh_region *region, rt_err err)
 
 static void member_failed(struct sh_region_shard *member, rt_err err)
 {
-	fail(region_of(member), err);
+	fail(sh_region_of(member), err);
+}
+
+/* Short memory is like a lost message; a peer's nonsense is counted and said now and then. */
+void sh_region_took(struct sh_region *region, rt_err err)
+{
+	region->stirred = true;
+	if (err == RT_E_CLOSED) {
+		fail(region, err);
+	} else if (err == RT_E_PROTO) {
+		uint64_t now = sh_region_now_ms(region);
+		region->refused++;
+		if (now - region->refused_said_ms >= REFUSED_MS) {
+			region->refused_said_ms = now;
+			rt_log(RT_LOG_WARN, "region", "%llu messages of peers made no sense so far",
+				(unsigned long long)region->refused);
+		}
+	}
 }
 
 /* ---- what the replica says ---- */
 static void on_send(void *arg, const struct sh_message *message)
 {
-	/* A group of one has nobody to talk to. */
-	(void)arg;
-	(void)message;
+	struct sh_region_shard *member = arg;
+	struct sh_region *region = sh_region_of(member);
+	enum sh_outgoing_kind kind =
+		message->head.type == SH_MSG_CHUNK ? SH_OUTGOING_BULK : SH_OUTGOING_RAFT;
+	uint8_t *at = sh_outgoing_room(
+		&region->outgoing, message->head.to, kind, sh_message_size(message));
+	if (at != NULL) { /* Else it is lost on the way. */
+		sh_message_encode(at, message);
+	}
 }
 
 static void on_lead(void *arg, uint64_t term, uint64_t last)
 {
-	struct sh_region_shard *member = arg;
-	struct sh_region *region = region_of(member);
-	ac_shard_lead(&member->shard, term, last);
-	if (region->starting > 0 && --region->starting == 0) {
-		region->started(region->started_arg);
-		fill_next(region);
-	}
+	(void)last;
+	sh_serve_lead(arg, term);
 }
 
 static void on_follow(void *arg, uint64_t term, uint64_t leader)
 {
-	struct sh_region_shard *member = arg;
 	(void)term;
-	(void)leader;
-	if (member->shard.leading) {
-		ac_shard_drop(&member->shard, "this node no longer leads the shard; the outcome is "
-					      "unknown, repeat with the same command id");
-	}
-}
-
-/* Committed records go to the indexer. Those in the log at open are there already. */
-static void stage(struct sh_region_shard *member, uint64_t upto)
-{
-	while (member->staged < upto) {
-		struct rt_bytes bytes;
-		struct ps_record record;
-		bool here = sh_replica_record(member->replica, ++member->staged, &bytes);
-		RT_ASSERT(here); /* A record is in memory until it is committed and durable. */
-		rt_err err = ps_record_decode(bytes, &record);
-		RT_ASSERT(err == RT_OK); /* It was checked when it came in. */
-		ps_stage_record(region_of(member)->host.stage, member->shard.index, member->staged,
-			&record);
-	}
+	sh_serve_follow(arg, leader,
+		"this node no longer leads the shard; the outcome is unknown, repeat with the "
+		"same command id");
 }
 
 static void on_committed(void *arg, uint64_t upto)
 {
-	struct sh_region_shard *member = arg;
-	struct sh_region *region = region_of(member);
-	stage(member, upto);
-	/* Before the answers leave: who got one finds its events in the feed of another worker. */
-	atomic_store_explicit(
-		&region->options.committed[member->shard.index], upto, memory_order_release);
-	if (member->shard.leading) {
-		ac_shard_commit(&member->shard, upto);
-	}
+	sh_serve_committed(arg, upto);
 }
 
 static void on_installed(void *arg, uint64_t first, uint64_t last)
 {
-	/* A group of one is never sent a shard. */
-	(void)arg;
-	(void)first;
-	(void)last;
-	RT_ASSERT(false);
+	struct sh_region_shard *member = arg;
+	rt_log(RT_LOG_INFO, "region", "shard %u: offsets %llu to %llu were fetched from a peer",
+		member->shard.index, (unsigned long long)first, (unsigned long long)last);
+	sh_serve_installed(member, last);
 }
 
 static void on_members(void *arg, const struct sh_raft_set *set, bool removed)
 {
-	(void)arg;
+	struct sh_region_shard *member = arg;
+	struct sh_region *region = sh_region_of(member);
 	(void)set;
-	(void)removed;
+	region->report_now = true;
+	if (removed) {
+		member->renew = true;
+		region->renews = true;
+	}
 }
 
 static void on_readable(void *arg, void *ticket, rt_err err, uint64_t index)
 {
-	(void)arg;
-	(void)ticket;
-	(void)err;
+	struct sh_region_shard *member = arg;
+	struct ac_host *host = &sh_region_of(member)->host;
 	(void)index;
+	sh_region_of(member)->readable = ticket;
+	if (err == RT_OK) {
+		ac_answer_confirmed(host, ticket);
+	} else {
+		host->moved(host, ticket);
+	}
 }
 
 static const struct sh_replica_port replica_port = {
@@ -167,17 +130,59 @@ static const struct sh_replica_port replica_port = {
 	.readable = on_readable,
 };
 
+/* ---- what entities say ---- */
+/* Nothing of it was done: it is routed anew. */
+static void call_moved(struct ac_host *host, struct ac_call *call)
+{
+	sh_calls_again((struct sh_region *)(void *)host, call);
+}
+
+static void call_answered(struct ac_host *host, struct ac_call *call)
+{
+	struct sh_region *region = (struct sh_region *)(void *)host;
+	if (region->several && call->out.node == 0) {
+		call->out.node = region->options.node;
+	}
+	sh_ask_answered(region, call);
+	region->answered(host, call);
+}
+
+/* An answer that rests on what this node knows may leave only if nobody else can have led by the
+ * time it was made: the clock is read again, since a node may have been stopped in between. */
+static bool confirm(struct ac_host *host, struct ac_shard *shard, struct ac_call *call)
+{
+	struct sh_region *region = (struct sh_region *)(void *)host;
+	struct sh_region_shard *member = RT_CONTAINER(shard, struct sh_region_shard, shard);
+	const struct sh_raft *raft = sh_replica_raft(member->replica);
+	if (sh_raft_members(raft)->members.count == 1) {
+		return true;
+	}
+	uint64_t now_ms = rt_worker_clock_ms(host->worker);
+	if (sh_raft_lease(raft, now_ms)) {
+		return true;
+	}
+	region->readable = NULL;
+	rt_err err = sh_replica_linearize(member->replica, now_ms, call);
+	region->stirred = true;
+	if (err != RT_OK && region->readable != call) {
+		call_moved(host, call);
+	}
+	return false;
+}
+
 /* ---- rounds ---- */
 static void round_done(struct ps_round *round, rt_err err)
 {
 	struct sh_flight *flight = round->arg;
 	struct sh_region *region = flight->region;
 	ps_round_release(round);
-	uint64_t now_ms = rt_worker_now_ms(region->host.worker);
+	uint64_t now_ms = sh_region_now_ms(region);
 	for (uint32_t i = 0; i < flight->count && err == RT_OK && !region->host.failed; i++) {
 		err = sh_replica_durable(
 			flight->part[i].member->replica, now_ms, flight->part[i].written);
+		err = err == RT_E_NOMEM ? RT_OK : err;
 	}
+	region->stirred = true;
 	sh_batch_keep(&region->batch, flight);
 	if (err != RT_OK || region->host.failed) {
 		fail(region, err);
@@ -220,7 +225,7 @@ static void take_back(struct ps_round *round, const struct ac_shard *shard)
 
 static rt_err propose(struct sh_region *region, struct ac_shard *shard)
 {
-	struct sh_region_shard *member = member_of(region, shard->index);
+	struct sh_region_shard *member = sh_region_member(region, shard->index);
 	struct ps_round *round = region->host.round;
 	uint64_t first = 0;
 	if (!collect(region, shard) || sh_batch_join(&region->batch, member) != RT_OK) {
@@ -232,7 +237,7 @@ static rt_err propose(struct sh_region *region, struct ac_shard *shard)
 	if (err == RT_E_FENCED || err == RT_E_AGAIN) {
 		take_back(round, shard);
 		if (shard->leading) {
-			ac_shard_drop(shard, "the leadership of the shard is moving");
+			sh_serve_refused(member, "the leadership of the shard is moving");
 		}
 		err = RT_OK;
 	} else {
@@ -262,15 +267,110 @@ static rt_err submit(struct sh_region *region)
 		if (err != RT_OK) {
 			return err;
 		}
+		region->stirred = true;
 	}
 	host->touched = NULL;
 	struct sh_flight *flight = sh_batch_take(&region->batch);
 	struct ps_round *round = host->round;
 	host->round = NULL;
+	if (flight == NULL) {
+		ps_round_release(round);
+		return RT_OK;
+	}
 	round->done = round_done;
 	round->arg = flight;
 	ps_writer_submit(host->writer, round);
 	return RT_OK;
+}
+
+/* ---- time ---- */
+/* After the posts of the turn: what peers said while this worker was busy counts first. */
+static void tick_replicas(struct sh_region *region)
+{
+	uint64_t now_ms = sh_region_now_ms(region);
+	for (uint32_t i = 0; i < region->member_count && !region->host.failed; i++) {
+		struct sh_replica *replica = region->members[i].replica;
+		if (sh_replica_next_timeout(replica) <= now_ms) {
+			sh_region_took(region, sh_replica_tick(replica, now_ms));
+			sh_serve_prepare(&region->members[i]);
+		}
+	}
+}
+
+static void beat(struct rt_worker *worker, struct rt_timer *timer)
+{
+	struct sh_region *region = RT_CONTAINER(timer, struct sh_region, beat);
+	(void)worker;
+	region->due = true;
+	region->beat_at_ms = UINT64_MAX;
+}
+
+static void arm(struct sh_region *region)
+{
+	uint64_t next = UINT64_MAX;
+	for (uint32_t i = 0; i < region->member_count; i++) {
+		uint64_t at = sh_replica_next_timeout(region->members[i].replica);
+		next = at < next ? at : next;
+	}
+	if (next == region->beat_at_ms) {
+		return;
+	}
+	region->beat_at_ms = next;
+	if (next == UINT64_MAX) {
+		rt_timer_stop(region->host.worker, &region->beat);
+		return;
+	}
+	uint64_t now_ms = sh_region_now_ms(region);
+	rt_timer_start(region->host.worker, &region->beat, next > now_ms ? next - now_ms : 0);
+}
+
+static void renew(struct sh_region *region)
+{
+	region->renews = false;
+	for (uint32_t i = 0; i < region->member_count; i++) {
+		struct sh_region_shard *member = &region->members[i];
+		if (member->renew) {
+			member->renew = false;
+			rt_err err = sh_replica_renew(member->replica, sh_region_now_ms(region));
+			RT_ASSERT(err != RT_E_INVAL);
+			sh_region_took(region, err);
+		}
+	}
+}
+
+/* Hand-overs and routed calls may make records, records make messages, so in this order. */
+static void serve_turn(struct sh_region *region)
+{
+	struct ac_host *host = &region->host;
+	if (region->renews && region->running) {
+		renew(region);
+	}
+	if (region->due) {
+		region->due = false;
+		region->stirred = true;
+		if (region->options.drain != NULL) {
+			region->options.drain(region->options.arg, host->worker);
+		}
+		tick_replicas(region);
+	}
+	if (region->moved != NULL) {
+		sh_calls_turn(region);
+	}
+	if (host->round != NULL && !host->failed) {
+		rt_err err = submit(region);
+		if (err != RT_OK) {
+			fail(region, err);
+		}
+	}
+	if (!host->failed) {
+		sh_reconcile_turn(region, sh_region_now_ms(region));
+	}
+	if (host->round != NULL && !host->failed) { /* What the hand-over wrote. */
+		rt_err err = submit(region);
+		if (err != RT_OK) {
+			fail(region, err);
+		}
+	}
 }
 
 static void end_of_turn(struct rt_worker *worker, void *arg)
@@ -281,101 +381,26 @@ static void end_of_turn(struct rt_worker *worker, void *arg)
 	if (region->stopped) {
 		return;
 	}
-	if (host->round != NULL && !host->failed) {
-		rt_err err = submit(region);
-		if (err != RT_OK) {
-			fail(region, err);
-		}
+	if (!host->failed) {
+		serve_turn(region);
+	}
+	if (region->moved != NULL) {
+		sh_calls_turn(region);
 	}
 	if (host->round != NULL && host->failed) {
 		discard(region);
+	}
+	sh_outgoing_flush(&region->outgoing);
+	if (region->fresh_count > 0) {
+		sh_calls_flushed(region);
 	}
 	ps_stage_flush(host->stage);
 	if (host->memory > host->memory_max) {
 		ac_host_trim(host);
 	}
-}
-
-/* ---- the filter of known command ids ---- */
-static bool add_known(void *arg, uint64_t hash, uint64_t offset)
-{
-	(void)offset;
-	ac_filter_add(arg, hash);
-	return true;
-}
-
-static void fill_work(struct ps_job *job, struct ps_store *store)
-{
-	struct fill *fill = (struct fill *)job;
-	fill->err = ps_store_dedupe_scan(
-		store, fill->member->shard.index, add_known, &fill->filter, NULL);
-}
-
-static void fill_done(struct ps_job *job)
-{
-	struct fill *fill = (struct fill *)job;
-	struct sh_region *region = region_of(fill->member);
-	if (fill->err == RT_OK) {
-		ac_filter_merge(&fill->member->shard.dedupe.filter[1], &fill->filter);
-		fill->member->shard.dedupe.complete = true;
-	} else {
-		rt_log(RT_LOG_WARN, "region",
-			"shard %u: known command ids cannot be read (%s): every "
-			"new id is looked up on disk",
-			fill->member->shard.index, rt_err_text(fill->err));
-		ac_filter_clear(&fill->filter);
-	}
-	free(fill);
-	fill_next(region);
-}
-
-/* One shard after the other, so that readers stay free for entities. */
-static void fill_next(struct sh_region *region)
-{
-	while (region->next_fill < region->member_count && !region->closing) {
-		struct sh_region_shard *member = &region->members[region->next_fill++];
-		if (member->shard.dedupe.complete) {
-			continue;
-		}
-		struct fill *fill = calloc(1, sizeof(*fill));
-		if (fill == NULL) {
-			return;
-		}
-		fill->member = member;
-		fill->job.work = fill_work;
-		fill->job.done = fill_done;
-		if (ac_host_read(&region->host, &fill->job) != RT_OK) {
-			free(fill);
-			continue;
-		}
-		return;
-	}
-}
-
-/* Gives every replica that wants it the time. True: one of them has peers or looks for them. */
-static bool tick_replicas(struct sh_region *region, uint64_t now_ms)
-{
-	bool peers = false;
-	for (uint32_t i = 0; i < region->member_count && !region->host.failed; i++) {
-		struct sh_replica *replica = region->members[i].replica;
-		rt_err err = sh_replica_next_timeout(replica) <= now_ms
-				     ? sh_replica_tick(replica, now_ms)
-				     : RT_OK;
-		if (err != RT_OK) {
-			fail(region, err);
-		}
-		peers = peers || sh_raft_next_timeout(sh_replica_raft(replica)) != UINT64_MAX;
-	}
-	return peers;
-}
-
-/* Elections and heartbeats. A group of one needs neither, and the slow tick is enough for it. */
-static void beat(struct rt_worker *worker, struct rt_timer *timer)
-{
-	struct sh_region *region = RT_CONTAINER(timer, struct sh_region, beat);
-	region->beating = tick_replicas(region, rt_worker_now_ms(worker));
-	if (region->beating) {
-		rt_timer_start(worker, timer, BEAT_MS);
+	if (region->stirred && !host->failed) {
+		region->stirred = false;
+		arm(region);
 	}
 }
 
@@ -389,48 +414,229 @@ static void tick(struct rt_worker *worker, struct rt_timer *timer)
 			low ? "disk space is low: commands are refused"
 			    : "disk space is back: commands are served");
 	}
-	if (!region->beating) {
-		beat(worker, &region->beat);
-	}
 	ac_host_trim_idle(&region->host, rt_worker_now_ms(worker));
 	atomic_store_explicit(
 		&region->host.count.memory, region->host.memory, memory_order_relaxed);
 	rt_timer_start(worker, timer, TICK_MS);
 }
 
+static void steady(struct rt_worker *worker, struct rt_timer *timer)
+{
+	struct sh_region *region = RT_CONTAINER(timer, struct sh_region, steady);
+	uint64_t now_ms = rt_worker_now_ms(worker);
+	if (region->host.failed || region->stopped) {
+		return;
+	}
+	sh_reconcile(region, now_ms);
+	sh_report_tick(region, now_ms);
+	rt_timer_start(worker, timer, STEADY_MS);
+}
+
+/* ---- frames ---- */
+static void take_messages(struct sh_region *region, uint64_t from, struct rt_bytes frame)
+{
+	struct sh_message message;
+	while (frame.size > 0 && !region->host.failed) {
+		if (sh_message_decode(&frame, &message, region->records) != RT_OK ||
+			message.head.from != from) {
+			sh_region_took(region, RT_E_PROTO);
+			return;
+		}
+		if (sh_region_owns(region, message.shard)) {
+			struct sh_region_shard *member = sh_region_member(region, message.shard);
+			sh_region_took(region, sh_replica_recv(member->replica,
+						       sh_region_now_ms(region), &message));
+		}
+	}
+}
+
+void sh_region_frame(
+	struct sh_region *region, uint64_t from, enum sh_lane lane, struct rt_bytes frame)
+{
+	if (region->stopped || region->host.failed || frame.size == 0) {
+		return;
+	}
+	if (lane != SH_LANE_CALL) {
+		take_messages(region, from, frame);
+		return;
+	}
+	struct rt_bytes body = rt_bytes_of(frame.data + 1, frame.size - 1);
+	switch (frame.data[0]) {
+	case SH_FRAME_CALLS:
+		sh_calls_frame(region, from, body);
+		return;
+	case SH_FRAME_ANSWERS:
+		sh_calls_answers(region, from, body);
+		return;
+	case SH_FRAME_TABLE:
+		sh_report_table(region, from, body);
+		return;
+	case SH_FRAME_REPORT:
+		sh_ask_report(region, from, body);
+		return;
+	default: /* Of a newer version: it will say the same in a way that is known here. */
+		return;
+	}
+}
+
+/* Shard of the message at the front; it is taken off. False: not a message. */
+static bool next_shard(struct rt_bytes *frame, uint32_t *out)
+{
+	uint64_t size;
+	const uint8_t *end = frame->data + frame->size;
+	const uint8_t *at = pr_varint_get(frame->data, end, &size);
+	if (at == NULL || size > (uint64_t)(end - at)) {
+		return false;
+	}
+	struct rt_bytes body = rt_bytes_of(at, (size_t)size);
+	at += size;
+	*frame = rt_bytes_of(at, (size_t)(end - at));
+	struct pr_field field;
+	*out = 0;
+	while (pr_field_next(&body, &field) > 0 && field.number <= SHARD_FIELD) {
+		if (field.number == SHARD_FIELD) {
+			*out = (uint32_t)field.value;
+		}
+	}
+	return true;
+}
+
+static uint64_t call_workers(struct rt_bytes body, uint32_t shard_count, uint32_t worker_count)
+{
+	struct ac_call call = {0};
+	uint64_t workers = 0;
+	while (pr_batch_next(&body, &call.in) == 1) {
+		if (call.in.type.size <= PR_TYPE_MAX && call.in.id.size <= PR_ID_MAX) {
+			sh_region_address(&call, shard_count);
+			workers |= UINT64_C(1) << call.shard % worker_count;
+		}
+	}
+	return workers;
+}
+
+static uint64_t answer_workers(struct rt_bytes body)
+{
+	struct pr_answer got;
+	uint64_t workers = 0;
+	while (pr_answers_next(&body, &got) == 1) {
+		workers |= UINT64_C(1) << (got.call_id & 63);
+	}
+	return workers;
+}
+
+uint64_t sh_region_frame_workers(
+	enum sh_lane lane, struct rt_bytes frame, uint32_t shard_count, uint32_t worker_count)
+{
+	uint64_t all = worker_count == 64 ? UINT64_MAX : (UINT64_C(1) << worker_count) - 1;
+	uint64_t workers = 0;
+	uint32_t shard;
+	if (worker_count == 1 || frame.size == 0) {
+		return all;
+	}
+	if (lane != SH_LANE_CALL) {
+		while (frame.size > 0 && next_shard(&frame, &shard)) {
+			workers |= UINT64_C(1) << shard % worker_count;
+		}
+		return workers;
+	}
+	struct rt_bytes body = rt_bytes_of(frame.data + 1, frame.size - 1);
+	switch (frame.data[0]) {
+	case SH_FRAME_CALLS:
+		return call_workers(body, shard_count, worker_count);
+	case SH_FRAME_ANSWERS:
+		return answer_workers(body) & all;
+	case SH_FRAME_REPORT:
+		return UINT64_C(1) << shard_count % worker_count;
+	default:
+		return all;
+	}
+}
+
+void sh_region_link(struct sh_region *region, uint64_t node, bool up)
+{
+	if (!region->stopped) {
+		sh_report_link(region, node, up);
+		sh_calls_link(region, node, up);
+	}
+}
+
+static void frame_lost(void *arg, uint64_t node, enum sh_outgoing_kind kind)
+{
+	if (kind == SH_OUTGOING_CALLS) {
+		sh_calls_lost(arg, node);
+	}
+}
+
 /* ---- life ---- */
+static rt_err open_member(struct sh_region *region, uint32_t group, struct rt_errinfo *info)
+{
+	const struct sh_region_options *options = &region->options;
+	struct sh_region_shard *member = &region->members[region->member_count];
+	member->batch = &region->batch;
+	member->failed = member_failed;
+	member->held_end = &member->held;
+	ac_shard_init(&member->shard, &region->host, group);
+	sh_serve_open(member);
+	struct sh_replica_options replica = {.shard = group,
+		.raft = {.node = options->node,
+			.election_ms = options->election_ms,
+			.heartbeat_ms = options->heartbeat_ms,
+			.seed = rt_hash_mix(options->seed + options->node * 1024 + group)},
+		.queue = &region->outs,
+		.mark_every = options->mark_every,
+		.cache_bytes = options->cache_bytes,
+		.port = &replica_port,
+		.arg = member};
+	if (options->founder) {
+		replica.first =
+			(struct sh_members){.node = {options->node}, .count = 1, .voters = 1};
+	}
+	rt_err err = sh_replica_open(&replica, &member->replica, info);
+	if (err == RT_OK) {
+		region->member_count++;
+		if (sh_replica_removed(member->replica)) {
+			member->renew = true;
+			region->renews = true;
+		}
+	}
+	return err;
+}
+
 static rt_err open_members(struct sh_region *region, struct rt_errinfo *info)
 {
 	const struct sh_region_options *options = &region->options;
-	uint32_t index = rt_worker_index(options->host.worker);
-	uint32_t most = options->shard_count / options->worker_count + 1;
+	uint32_t most = region->group_count / options->worker_count + 1;
 	region->batch =
 		(struct sh_batch){.host = &region->host, .region = region, .member_count = most};
 	region->members = calloc(most, sizeof(*region->members));
 	if (region->members == NULL) {
 		return rt_errinfo_set(info, RT_E_NOMEM, "region");
 	}
-	for (uint32_t shard = index; shard < options->shard_count; shard += options->worker_count) {
-		struct sh_region_shard *member = &region->members[region->member_count];
-		member->batch = &region->batch;
-		member->failed = member_failed;
-		ac_shard_init(&member->shard, &region->host, shard);
-		member->staged = ps_store_last_offset(options->host.store, shard);
-		struct sh_replica_options replica = {.shard = shard,
-			.raft = {.node = NODE, .seed = NODE},
-			.first = {.node = {NODE}, .count = 1, .voters = 1},
-			.queue = &region->outs,
-			.port = &replica_port,
-			.arg = member};
-		rt_err err = sh_replica_open(&replica, &member->replica, info);
-		if (err != RT_OK) {
-			return err;
-		}
-		member->shard.dedupe.complete =
-			ps_store_last_offset(options->host.store, shard) == 0;
-		region->member_count++;
+	rt_err err = RT_OK;
+	for (uint32_t group = rt_worker_index(options->host.worker);
+		err == RT_OK && group < region->group_count; group += options->worker_count) {
+		err = open_member(region, group, info);
 	}
-	return RT_OK;
+	return err;
+}
+
+static void init(struct sh_region *region, const struct sh_region_options *options)
+{
+	region->options = *options;
+	region->host = options->host;
+	region->answered = options->host.answered;
+	region->host.answered = call_answered;
+	region->host.moved = call_moved;
+	region->host.confirm = confirm;
+	region->group_count = options->shard_count + 1;
+	region->moved_end = &region->moved;
+	region->beat_at_ms = UINT64_MAX;
+	region->outgoing =
+		(struct sh_outgoing){.wire = options->wire, .lost = frame_lost, .arg = region};
+	rt_timer_init(&region->tick, tick);
+	rt_timer_init(&region->beat, beat);
+	rt_timer_init(&region->steady, steady);
+	rt_timer_init(&region->sweep, sh_calls_sweep);
 }
 
 rt_err sh_region_open(
@@ -440,18 +646,18 @@ rt_err sh_region_open(
 	if (region == NULL) {
 		return rt_errinfo_set(info, RT_E_NOMEM, "region");
 	}
-	region->options = *options;
-	region->host = options->host;
+	init(region, options);
 	rt_err err = ac_host_init(&region->host);
 	if (err == RT_OK) {
 		err = open_members(region, info);
+	}
+	if (err == RT_OK) {
+		err = sh_ask_open(region);
 	}
 	if (err != RT_OK) {
 		sh_region_free(region);
 		return err;
 	}
-	rt_timer_init(&region->tick, tick);
-	rt_timer_init(&region->beat, beat);
 	rt_worker_set_data(region->host.worker, region);
 	rt_worker_set_turn_hook(region->host.worker, end_of_turn, region);
 	*out = region;
@@ -467,6 +673,10 @@ void sh_region_free(struct sh_region *region)
 		sh_replica_close(region->members[i].replica);
 	}
 	sh_batch_done(&region->batch);
+	sh_outgoing_done(&region->outgoing);
+	sh_calls_done(region);
+	sh_report_done(region);
+	sh_ask_done(region);
 	free(region->views);
 	free(region->members);
 	sh_out_queue_done(&region->outs);
@@ -474,39 +684,46 @@ void sh_region_free(struct sh_region *region)
 	free(region);
 }
 
+static bool is_alone(const struct sh_region_shard *member)
+{
+	const struct sh_raft *raft = sh_replica_raft(member->replica);
+	const struct sh_raft_set *set = sh_raft_members(raft);
+	return set != NULL && set->members.count == 1 &&
+	       set->members.node[0] == raft->settings.node && !sh_replica_removed(member->replica);
+}
+
 void sh_region_start(struct sh_region *region, void (*done)(void *arg), void *arg)
 {
 	struct ac_host *host = &region->host;
 	region->started = done;
 	region->started_arg = arg;
-	region->starting = region->member_count;
 	host->read_only = ps_store_space_low(host->store);
 	rt_timer_start(host->worker, &region->tick, TICK_MS);
-	if (region->member_count == 0) {
-		done(arg);
-		return;
-	}
-	uint64_t now_ms = rt_worker_now_ms(host->worker);
+	rt_timer_start(host->worker, &region->steady, STEADY_MS);
+	region->starting = 1; /* this function */
 	for (uint32_t i = 0; i < region->member_count; i++) {
-		rt_err err = sh_replica_start(region->members[i].replica, now_ms);
+		region->members[i].starts_node = is_alone(&region->members[i]);
+		region->starting += region->members[i].starts_node;
+	}
+	for (uint32_t i = 0; i < region->member_count; i++) {
+		rt_err err = sh_replica_start(region->members[i].replica, sh_region_now_ms(region));
 		if (err != RT_OK) {
 			fail(region, err);
 			return;
 		}
 	}
-	beat(host->worker, &region->beat);
-}
-
-void sh_region_call(struct sh_region *region, struct ac_call *call)
-{
-	ac_shard_call(&member_of(region, call->shard)->shard, call);
+	region->running = true;
+	region->stirred = true;
+	if (--region->starting == 0) {
+		done(arg);
+	}
 }
 
 void sh_region_cut_waits(struct sh_region *region)
 {
 	region->closing = true;
 	for (uint32_t i = 0; i < region->member_count; i++) {
-		ac_stream_drop(&region->members[i].shard, "the node is shutting down");
+		ac_stream_cut(&region->members[i].shard, "the node is shutting down");
 	}
 }
 
@@ -516,9 +733,12 @@ void sh_region_drop(struct sh_region *region, const char *why)
 	region->host.reader = NULL;
 	region->closing = true;
 	for (uint32_t i = 0; i < region->member_count; i++) {
+		struct ac_shard *shard = &region->members[i].shard;
 		sh_replica_fail(region->members[i].replica);
-		ac_shard_drop(&region->members[i].shard, why);
+		ac_shard_drop(shard, why, UINT64_MAX);
+		region->members[i].serving = SH_ASLEEP;
 	}
+	sh_calls_end(region, why);
 	if (region->starting > 0) {
 		region->starting = 0;
 		region->started(region->started_arg);
@@ -530,6 +750,9 @@ void sh_region_stop(struct sh_region *region)
 	region->stopped = true;
 	rt_timer_stop(region->host.worker, &region->tick);
 	rt_timer_stop(region->host.worker, &region->beat);
+	rt_timer_stop(region->host.worker, &region->steady);
+	rt_timer_stop(region->host.worker, &region->sweep);
+	rt_timer_stop(region->host.worker, &region->coordinate);
 	for (uint32_t i = 0; i < region->member_count; i++) {
 		ac_shard_done(&region->members[i].shard);
 	}
@@ -542,6 +765,31 @@ void sh_region_stop(struct sh_region *region)
 struct ac_host *sh_region_host(struct sh_region *region)
 {
 	return &region->host;
+}
+
+const struct sh_replica *sh_region_replica(const struct sh_region *region, uint32_t group)
+{
+	return sh_region_owns(region, group)
+		       ? region->members[group / region->options.worker_count].replica
+		       : NULL;
+}
+
+bool sh_region_serves(const struct sh_region *region, uint32_t group)
+{
+	return sh_region_owns(region, group) &&
+	       region->members[group / region->options.worker_count].serving == SH_SERVING;
+}
+
+uint32_t sh_region_unknown(const struct sh_region *region)
+{
+	uint32_t unknown = 0;
+	for (uint32_t i = 0; i < region->member_count; i++) {
+		const struct sh_region_shard *member = &region->members[i];
+		uint64_t leader = sh_calls_leader(member);
+		bool here = leader == region->options.node;
+		unknown += leader == 0 || (here && member->serving != SH_SERVING);
+	}
+	return unknown;
 }
 
 void sh_region_quarantined(struct sh_region *region, struct pr_text *out)

@@ -5,6 +5,7 @@
 
 #include "persistence/reader.h"
 #include "persistence/writer.h"
+#include "sharding/region_core.h"
 
 #define FLIGHTS_KEPT 16u
 #define READ_RECORDS 1024u
@@ -108,6 +109,7 @@ rt_err sh_region_shard_write(void *arg, const struct sh_write *write)
 	case SH_WRITE_CUT:
 		return ps_round_cut(host->round, shard, write->index);
 	case SH_WRITE_WIPE:
+		sh_serve_wiped(member, write->index);
 		return ps_round_wipe(host->round, shard, write->index);
 	case SH_WRITE_META:
 		return ps_round_add_meta(host->round, write->key, write->bytes);

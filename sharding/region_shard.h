@@ -1,5 +1,5 @@
 /*
- * region_shard.h - one shard of a region with its replica, and how the replica reaches the log: the
+ * region_shard.h - one group of a region with its replica, and how the replica reaches the log: the
  * lower half of struct sh_replica_port over persistence/. Private to the region.
  *
  * Threads: the worker that owns the region.
@@ -8,6 +8,7 @@
 #define SHARDING_REGION_SHARD_H
 
 #include "actors/shard.h"
+#include "persistence/catchup.h"
 #include "sharding/replica.h"
 
 struct sh_region_shard;
@@ -33,13 +34,42 @@ struct sh_batch {
 	uint32_t kept_count;
 };
 
+enum sh_serving {
+	SH_ASLEEP,    /* another node leads, or nobody is known to */
+	SH_PREPARING, /* leads; entities cannot be read before the index has all of the log */
+	SH_SERVING
+};
+
 struct sh_region_shard {
 	struct ac_shard shard;
 	struct sh_replica *replica;
 	struct sh_batch *batch;
-	uint64_t staged; /* the indexer has, or had at open, everything up to here */
-	bool written;    /* has writes in the open round */
+	bool written; /* has writes in the open round */
 	void (*failed)(struct sh_region_shard *member, rt_err err); /* a read ended the replica */
+
+	/* ---- from commit to service (serve.c) ---- */
+	uint64_t told;   /* committed and durable here */
+	uint64_t staged; /* the indexer has, or had at open, everything up to here */
+	struct ps_catchup catchup;
+	bool catching; /* records that are not in memory are read for the indexer */
+	enum sh_serving serving;
+	uint64_t lead_term;
+	uint32_t fills;   /* reasons so far to read the known command ids anew */
+	bool renew;       /* removed: begins anew at the end of the turn */
+	bool starts_node; /* counted in region->starting */
+
+	/* ---- calls (calls.c) ---- */
+	uint64_t leader;     /* node said to lead, 0: not known; who is a member knows better */
+	uint64_t route_term; /* of the newest word about it from outside */
+	struct ac_call *held, **held_end;
+	uint32_t held_count;
+	uint32_t guess; /* whom to ask next */
+
+	/* ---- changes of the group (reconcile.c) ---- */
+	uint64_t hand_to; /* leadership goes there once nothing is under way; 0: nowhere */
+	uint64_t hand_until_ms;
+	bool handing;            /* the replica was told */
+	uint64_t quiet_until_ms; /* no hand-over before */
 };
 
 /* The member has writes in the round of this turn. */

@@ -105,7 +105,10 @@ void sh_status_start(const struct sh_status_source *source,
 	walk->done = done;
 	walk->arg = arg;
 	walk->post.run = visit;
-	pr_text_printf(&walk->text, "{\"version\":\"%s\",", TROUPE_VERSION);
+	pr_text_printf(&walk->text, "{\"version\":\"%s\",\"cluster\":\"%s\",", TROUPE_VERSION,
+		source->self->cluster);
+	NUMBER(&walk->text, "node", source->self->node);
+	pr_text_str(&walk->text, ",");
 	NUMBER(&walk->text, "uptimeMs", (rt_clock_now_ns() - source->opened_ns) / 1000000);
 	pr_text_str(&walk->text, ",");
 	NUMBER(&walk->text, "callsUnderWay", atomic_load(source->calls));

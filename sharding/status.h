@@ -9,6 +9,7 @@
 
 #include "persistence/indexer.h"
 #include "sharding/region.h"
+#include "sharding/self.h"
 
 struct sh_status_source {
 	struct ps_store *store;
@@ -20,6 +21,7 @@ struct sh_status_source {
 	_Atomic bool *failed;
 	uint64_t opened_ns;
 	uint32_t shard_count, worker_count;
+	const struct sh_self *self;
 };
 
 /* The text is done's: it frees or keeps it. */

@@ -19,6 +19,8 @@ tests/unit/sharding/test_raft_memory_LDFLAGS := $(addprefix -Wl$(comma)--wrap=,m
 # Programs that tests in other languages use.
 TEST_TOOLS := tests/chaos/load
 tests/chaos/load_SRCS := tests/chaos/load.c
+TEST_TOOLS += tests/chaos/gap
+tests/chaos/gap_SRCS := tests/chaos/gap.c
 TEST_TOOLS += tests/explore/explore
 tests/explore/explore_SRCS := $(addprefix tests/explore/,explore.c scenarios.c state.c step.c world.c)
 
@@ -35,6 +37,20 @@ include tests/models.mk
 # Whole groups of replicas in one thread, from a seed: tests/sim/sim.h.
 TEST_TOOLS += tests/sim/sim
 tests/sim/sim_SRCS := $(addprefix tests/sim/,check.c disk.c load.c log.c main.c net.c port.c shape.c trace.c world.c)
+
+# Whole clusters in one thread, over a store in memory: tests/clustersim/clustersim.h. The store is
+# compared with the real one: two programs that have to say the same.
+mem_SRCS := $(addprefix tests/clustersim/,mem_data.c mem_disk.c mem_indexer.c mem_reader.c mem_store.c \
+	mem_writer.c)
+TEST_TOOLS += tests/clustersim/clustersim
+tests/clustersim/clustersim_SRCS := $(addprefix tests/clustersim/,admin.c check.c client.c clock.c history.c \
+	main.c net.c node.c shape.c trace.c world.c) $(mem_SRCS)
+TEST_TOOLS += tests/clustersim/conform_mem tests/clustersim/conform_real
+tests/clustersim/conform_mem_SRCS := $(addprefix tests/clustersim/,conform.c conform_main.c conform_mem.c) \
+	$(mem_SRCS)
+tests/clustersim/conform_real_SRCS := $(addprefix tests/clustersim/,conform.c conform_main.c \
+	conform_real.c)
+$(B)/tests/unit/clustersim/test_conform.passed: $(addprefix $(B)/tests/clustersim/,conform_mem conform_real)
 
 # Breaks one rule of consensus at a time: MUTANTS='--few', '--only NAME', see --help.
 .PHONY: mutants

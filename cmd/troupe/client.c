@@ -1,5 +1,6 @@
 #include "cmd/troupe/client.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,6 +154,22 @@ enum tr_exit tr_client_ask(const struct tr_options *options, struct troupe_clien
 		explain(options, client, call, out);
 	}
 	return code;
+}
+
+void tr_read_options(const struct tr_options *options, struct troupe_call *call)
+{
+	call->stale = options->stale;
+	call->after = options->after.offset;
+}
+
+enum tr_exit tr_check_after(const struct tr_options *options, const struct troupe_answer *answer)
+{
+	if (options->after.shard < 0 || options->after.shard == (int64_t)answer->shard) {
+		return TR_DONE;
+	}
+	fprintf(stderr, "troupe: --after: %s is in shard %u, not in %" PRId64 "\n",
+		options->words[0], answer->shard, options->after.shard);
+	return TR_USAGE;
 }
 
 bool tr_print_line(struct pr_text *line)

@@ -23,6 +23,20 @@ enum tr_exit tr_client_ask(const struct tr_options *options, struct troupe_clien
 	const struct troupe_call *call, struct troupe_answer *out);
 enum tr_exit tr_exit_of(int code);
 
+/* --stale and --after into a read. */
+void tr_read_options(const struct tr_options *options, struct troupe_call *call);
+/* The answer is about the shard that --after names, else said so: an offset of another shard means
+ * nothing. */
+enum tr_exit tr_check_after(const struct tr_options *options, const struct troupe_answer *answer);
+
+/* What became of a command: one line. */
+void tr_print_sent(const struct troupe_call *call, const struct troupe_answer *answer);
+#define TR_MADE_ID_BYTES 33u
+/* A random command id, printable, so that it can be given again with --command-id. */
+void tr_make_id(char out[TR_MADE_ID_BYTES]);
+/* Sends a command and prints what became of it. */
+enum tr_exit tr_send_call(const struct tr_options *options, const struct troupe_call *call);
+
 /* Prints the line and empties it. False: nobody reads standard output any more. */
 bool tr_print_line(struct pr_text *line);
 

@@ -157,6 +157,9 @@ static enum tr_exit read_all(struct reading *reading)
 		next_request(reading);
 		code = tr_client_ask(reading->options, reading->client, &reading->call, &answer);
 		if (code == TR_DONE) {
+			code = tr_check_after(reading->options, &answer);
+		}
+		if (code == TR_DONE) {
 			code = take_page(reading, &answer);
 		}
 		troupe_answer_free(&answer);
@@ -189,6 +192,7 @@ enum tr_exit tr_events(const struct tr_options *options)
 	reading.call.type = type;
 	reading.call.json = true;
 	reading.call.expected = -1;
+	tr_read_options(options, &reading.call);
 	enum tr_exit code = read_all(&reading);
 	free(reading.position);
 	free(type);
@@ -225,15 +229,19 @@ enum tr_exit tr_state(const struct tr_options *options)
 	Troupe__ReadState request = TROUPE__READ_STATE__INIT;
 	uint8_t packed[16];
 	request.at_seq = options->at;
-	const struct troupe_call call = {.kind = TROUPE_STATE,
+	struct troupe_call call = {.kind = TROUPE_STATE,
 		.type = type,
 		.id = id,
 		.payload = packed,
 		.payload_size = troupe__read_state__pack(&request, packed),
 		.json = true,
 		.expected = -1};
+	tr_read_options(options, &call);
 	struct troupe_answer answer;
 	enum tr_exit code = tr_client_ask(options, client, &call, &answer);
+	if (code == TR_DONE) {
+		code = tr_check_after(options, &answer);
+	}
 	if (code == TR_DONE) {
 		struct pr_text line = {0};
 		pr_text_add(&line, answer.payload, answer.payload_size);

@@ -8,8 +8,6 @@
 #include "cmd/troupe/commands.h"
 #include "proto/wire.h"
 
-#define MADE_ID_BYTES 16u
-
 /* The JSON argument: a word, "-" for standard input, or nothing. malloc'd, NULL: said why not. */
 static char *read_json(const char *word)
 {
@@ -35,10 +33,9 @@ static char *read_json(const char *word)
 	return text;
 }
 
-/* Printable, so that it can be given again with --command-id. */
-static void make_id(char out[2 * MADE_ID_BYTES + 1])
+void tr_make_id(char out[TR_MADE_ID_BYTES])
 {
-	uint8_t bytes[MADE_ID_BYTES];
+	uint8_t bytes[(TR_MADE_ID_BYTES - 1) / 2];
 	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes)) {
 		abort(); /* the kernel promises it for up to 256 bytes */
 	}
@@ -55,7 +52,7 @@ static void add_reply(struct pr_text *line, const struct troupe_answer *answer)
 	}
 }
 
-static void print_sent(const struct troupe_call *call, const struct troupe_answer *answer)
+void tr_print_sent(const struct troupe_call *call, const struct troupe_answer *answer)
 {
 	struct pr_text line = {0};
 	if (answer->code == TROUPE_OK) {
@@ -89,7 +86,7 @@ static bool outcome_is_open(int code)
 	       code == TROUPE_E_PROTOCOL;
 }
 
-static enum tr_exit send_call(const struct tr_options *options, const struct troupe_call *call)
+enum tr_exit tr_send_call(const struct tr_options *options, const struct troupe_call *call)
 {
 	struct troupe_client *client = tr_client_open(options);
 	if (client == NULL) {
@@ -98,7 +95,7 @@ static enum tr_exit send_call(const struct tr_options *options, const struct tro
 	struct troupe_answer answer;
 	enum tr_exit code = tr_client_ask(options, client, call, &answer);
 	if (code == TR_DONE || code == TR_REFUSED) {
-		print_sent(call, &answer);
+		tr_print_sent(call, &answer);
 	} else if (outcome_is_open(answer.code)) {
 		fprintf(stderr,
 			"troupe: it may or may not have been done; repeat it with --command-id "
@@ -120,8 +117,8 @@ enum tr_exit tr_send(const struct tr_options *options)
 	char *json = read_json(options->words[2]);
 	enum tr_exit code = TR_USAGE;
 	if (json != NULL) {
-		char made[2 * MADE_ID_BYTES + 1];
-		make_id(made);
+		char made[TR_MADE_ID_BYTES];
+		tr_make_id(made);
 		const char *command_id = options->command_id != NULL ? options->command_id : made;
 		const struct troupe_call call = {.kind = TROUPE_COMMAND,
 			.type = type,
@@ -133,11 +130,21 @@ enum tr_exit tr_send(const struct tr_options *options)
 			.command_id = command_id,
 			.command_id_size = strlen(command_id),
 			.expected = options->expect};
-		code = send_call(options, &call);
+		code = tr_send_call(options, &call);
 	}
 	free(json);
 	free(type);
 	return code;
+}
+
+/* Who asks for a particular view wants to know whose it is. */
+static void add_where(
+	struct pr_text *line, const struct tr_options *options, const struct troupe_answer *answer)
+{
+	if ((options->stale || options->after.offset > 0) && answer->node > 0) {
+		pr_text_printf(
+			line, ",\"node\":%" PRIu64 ",\"shard\":%u", answer->node, answer->shard);
+	}
 }
 
 static enum tr_exit query_call(const struct tr_options *options, const struct troupe_call *call)
@@ -157,8 +164,10 @@ static enum tr_exit query_call(const struct tr_options *options, const struct tr
 		pr_text_printf(&line, ",\"seq\":%" PRIu64, answer.seq);
 	}
 	if (code == TR_DONE || code == TR_REFUSED) {
+		add_where(&line, options, &answer);
 		add_reply(&line, &answer);
 		pr_text_str(&line, "}");
+		code = tr_check_after(options, &answer) == TR_DONE ? code : TR_USAGE;
 		tr_print_line(&line);
 	}
 	pr_text_clear(&line);
@@ -177,7 +186,7 @@ enum tr_exit tr_query(const struct tr_options *options)
 	char *json = read_json(options->words[2]);
 	enum tr_exit code = TR_USAGE;
 	if (json != NULL) {
-		const struct troupe_call call = {.kind = TROUPE_QUERY,
+		struct troupe_call call = {.kind = TROUPE_QUERY,
 			.type = type,
 			.id = id,
 			.name = options->words[1],
@@ -185,6 +194,7 @@ enum tr_exit tr_query(const struct tr_options *options)
 			.payload_size = strlen(json),
 			.json = true,
 			.expected = -1};
+		tr_read_options(options, &call);
 		code = query_call(options, &call);
 	}
 	free(json);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "cmd/nearest.h"
-#include "cmd/trouped/listener.h"
+#include "cmd/trouped/address.h"
 #include "runtime/base/assert.h"
 
 #define FILE_MAX (256u * 1024u)
@@ -14,6 +14,7 @@
 enum kind {
 	TEXT,
 	LIST,
+	COMMAS, /* a list, and each value holds one or more items */
 	NUMBER,
 	BYTES,
 	YES_NO,
@@ -26,37 +27,54 @@ struct setting {
 	enum kind kind;
 	bool flag_only;
 	size_t at;
-	uint64_t max;
+	uint64_t min, max;
 	const char *value, *help;
 };
 
 #define AT(field) offsetof(struct td_config, field)
 static const struct setting settings[] = {
-	{"data", TEXT, false, AT(data), 0, "DIR", "where the store is (./troupe-data)"},
-	{"rpc", LIST, false, AT(rpc), 0, "URL",
+	{"data", TEXT, false, AT(data), 0, 0, "DIR", "where the store is (./troupe-data)"},
+	{"rpc", LIST, false, AT(rpc), 0, 0, "URL",
 		"where clients call: tcp, ws or ipc URL (tcp://127.0.0.1:7470); repeat for more"},
-	{"module", LIST, false, AT(modules), 0, "FILE",
+	{"module", LIST, false, AT(modules), 0, 0, "FILE",
 		"shared object with aggregates, loaded at start; repeat for more"},
-	{"workers", NUMBER, false, AT(workers), 256, "N", "worker threads (0: cores - 1)"},
-	{"shards", NUMBER, false, AT(shards), 4096, "N",
-		"shards of a new store, fixed for its life (0: 64)"},
-	{"memory", BYTES, false, AT(memory_bytes), UINT64_MAX, "BYTES",
+	{"workers", NUMBER, false, AT(workers), 0, 256, "N", "worker threads (0: cores - 1)"},
+	{"shards", NUMBER, false, AT(shards), 0, 4096, "N",
+		"shards of a new cluster, fixed for its life (0: 64)"},
+	{"memory", BYTES, false, AT(memory_bytes), 0, UINT64_MAX, "BYTES",
 		"budget of all entities in memory, with K, M or G (256M)"},
-	{"passivate", NUMBER, false, AT(passivate_s), 4000000, "SECONDS",
+	{"passivate", NUMBER, false, AT(passivate_s), 0, 4000000, "SECONDS",
 		"an entity idle that long leaves memory (120)"},
-	{"snapshot-every", NUMBER, false, AT(snapshot_every), 1000000, "N",
+	{"snapshot-every", NUMBER, false, AT(snapshot_every), 0, 1000000, "N",
 		"events of an entity between snapshots (50)"},
-	{"create", YES_NO, false, AT(create), 0, "yes|no",
+	{"create", YES_NO, false, AT(create), 0, 0, "yes|no",
 		"make the store when there is none (yes)"},
-	{"log-level", LEVEL, false, AT(log_level), 0, "LEVEL",
+	{"join", COMMAS, false, AT(join), 0, 0, "URL,...",
+		"be a node of the cluster whose members serve clients there; repeat for more"},
+	{"name", TEXT, false, AT(name), 0, 0, "NAME", "what people call this node"},
+	{"cluster", TEXT, false, AT(cluster), 0, 0, "URL",
+		"where other nodes call: tcp or ipc URL (rpc's host, its port + 1)"},
+	{"advertise-rpc", TEXT, false, AT(advertise_rpc), 0, 0, "URL",
+		"what clients are told to call (what was bound)"},
+	{"advertise-cluster", TEXT, false, AT(advertise_cluster), 0, 0, "URL",
+		"what other nodes are told to call (what was bound)"},
+	{"replication", NUMBER, false, AT(replication), 1, 5, "N",
+		"nodes that hold each shard of a new cluster (3)"},
+	{"election-ms", NUMBER, false, AT(election_ms), 10, 60000, "MS",
+		"a leader unheard so long is replaced; the same on all nodes (1000)"},
+	{"heartbeat-ms", NUMBER, false, AT(heartbeat_ms), 1, 30000, "MS",
+		"between two signs of life of a leader (100)"},
+	{"dead-after", NUMBER, false, AT(dead_after_s), 1, 86400, "SECONDS",
+		"a node of a new cluster unheard so long is replaced (60)"},
+	{"log-level", LEVEL, false, AT(log_level), 0, 0, "LEVEL",
 		"debug, info, warn, error or off (info)"},
-	{"insecure-listen-anywhere", SWITCH, false, AT(listen_anywhere), 0, NULL,
+	{"insecure-listen-anywhere", SWITCH, false, AT(listen_anywhere), 0, 0, NULL,
 		"allow addresses that other machines reach; there is no authentication yet"},
-	{"config", TEXT, true, AT(file), 0, "FILE", "read settings from a file; flags win"},
-	{"print-config", SWITCH, true, AT(print_config), 0, NULL,
+	{"config", TEXT, true, AT(file), 0, 0, "FILE", "read settings from a file; flags win"},
+	{"print-config", SWITCH, true, AT(print_config), 0, 0, NULL,
 		"print the settings as a file, and end"},
-	{"help", SWITCH, true, AT(help), 0, NULL, "print this, and end"},
-	{"version", SWITCH, true, AT(version), 0, NULL, "print the version, and end"},
+	{"help", SWITCH, true, AT(help), 0, 0, NULL, "print this, and end"},
+	{"version", SWITCH, true, AT(version), 0, 0, NULL, "print the version, and end"},
 };
 #undef AT
 #define SETTING_COUNT (sizeof(settings) / sizeof(settings[0]))
@@ -119,6 +137,21 @@ static rt_err list_add(struct td_list *list, const char *value, struct rt_errinf
 	return err;
 }
 
+static rt_err list_add_all(struct td_list *list, const char *value, struct rt_errinfo *info)
+{
+	rt_err err = RT_OK;
+	for (const char *item = value; err == RT_OK && item != NULL;) {
+		size_t size = strcspn(item, ",");
+		char *copy = strndup(item, size);
+		err = copy == NULL || size == 0
+			      ? rt_errinfo_set(info, RT_E_INVAL, "\"%s\" has an empty item", value)
+			      : list_add(list, copy, info);
+		free(copy);
+		item = item[size] == ',' ? item + size + 1 : NULL;
+	}
+	return err;
+}
+
 /* Digits, then K, M or G when units are allowed. */
 static rt_err set_number(
 	const struct setting *setting, uint64_t *field, const char *value, struct rt_errinfo *info)
@@ -141,6 +174,10 @@ static rt_err set_number(
 	if (number > setting->max >> shift) {
 		return rt_errinfo_set(info, RT_E_INVAL, "%s is too large; at most %llu", value,
 			(unsigned long long)setting->max);
+	}
+	if (number < setting->min) {
+		return rt_errinfo_set(info, RT_E_INVAL, "%s is too small; at least %llu", value,
+			(unsigned long long)setting->min);
 	}
 	*field = number << shift;
 	return RT_OK;
@@ -168,6 +205,8 @@ static rt_err apply(struct td_config *config, const struct setting *setting, con
 		return set_text(field, value, info);
 	case LIST:
 		return list_add(field, value, info);
+	case COMMAS:
+		return list_add_all(field, value, info);
 	case NUMBER:
 	case BYTES:
 		return set_number(setting, field, value, info);
@@ -221,6 +260,11 @@ static rt_err next_flag(
 	return RT_OK;
 }
 
+static bool is_list(const struct setting *setting)
+{
+	return setting->kind == LIST || setting->kind == COMMAS;
+}
+
 static rt_err apply_flags(
 	int argc, const char *const *argv, struct td_config *config, struct rt_errinfo *info)
 {
@@ -232,7 +276,7 @@ static rt_err apply_flags(
 			return err;
 		}
 		size_t index = (size_t)(flag.setting - settings);
-		if (!seen[index] && flag.setting->kind == LIST) {
+		if (!seen[index] && is_list(flag.setting)) {
 			list_clear((struct td_list *)(void *)((char *)config + flag.setting->at));
 		}
 		seen[index] = true;
@@ -321,37 +365,75 @@ static rt_err apply_file(struct td_config *config, const char *path, struct rt_e
 
 /* ---- all of it ---- */
 
+static void default_to(uint64_t *field, uint64_t value)
+{
+	*field = *field == 0 ? value : *field;
+}
+
 static rt_err apply_defaults(struct td_config *config, struct rt_errinfo *info)
 {
 	rt_err err = RT_OK;
-	config->memory_bytes = config->memory_bytes == 0 ? 256u << 20 : config->memory_bytes;
-	config->passivate_s = config->passivate_s == 0 ? 120 : config->passivate_s;
-	config->snapshot_every = config->snapshot_every == 0 ? 50 : config->snapshot_every;
+	default_to(&config->memory_bytes, 256u << 20);
+	default_to(&config->passivate_s, 120);
+	default_to(&config->snapshot_every, 50);
+	default_to(&config->replication, 3);
+	default_to(&config->election_ms, 1000);
+	default_to(&config->heartbeat_ms, 100);
+	default_to(&config->dead_after_s, 60);
 	if (config->data == NULL) {
 		err = set_text(&config->data, "./troupe-data", info);
 	}
 	if (err == RT_OK && config->rpc.count == 0) {
 		err = list_add(&config->rpc, "tcp://127.0.0.1:7470", info);
 	}
-	return err;
+	return err == RT_OK ? td_address_derive(config, info) : err;
 }
 
-static rt_err check_urls(const struct td_config *config, struct rt_errinfo *info)
+/* A leader must be heard twice before its followers give it up. */
+static rt_err check_timing(const struct td_config *config, struct rt_errinfo *info)
 {
-	for (size_t i = 0; i < config->rpc.count; i++) {
-		bool loopback = false;
-		rt_err err = td_url_check(config->rpc.items[i], &loopback, info);
-		if (err != RT_OK) {
-			return rt_errinfo_wrap(info, err, "rpc");
-		}
-		if (!loopback && !config->listen_anywhere) {
-			return rt_errinfo_set(info, RT_E_INVAL,
-				"rpc: other machines can reach %s, and there is no authentication "
-				"yet; if that is meant, add --insecure-listen-anywhere",
-				config->rpc.items[i]);
-		}
+	if (config->heartbeat_ms * 2 >= config->election_ms) {
+		return rt_errinfo_set(info, RT_E_INVAL,
+			"heartbeat-ms: %llu is too slow for election-ms %llu; less than half of it",
+			(unsigned long long)config->heartbeat_ms,
+			(unsigned long long)config->election_ms);
 	}
 	return RT_OK;
+}
+
+#define NAME_MAX_BYTES 64u
+
+/* People say a node's name or its number in the same places, so a name is no number. */
+static rt_err check_name(const char *name, struct rt_errinfo *info)
+{
+	bool digits = true;
+	size_t size = 0;
+	for (; name != NULL && name[size] != '\0'; size++) {
+		char c = name[size];
+		bool digit = c >= '0' && c <= '9';
+		digits = digits && digit;
+		if (!digit && !(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') &&
+			strchr("._-", c) == NULL) {
+			return rt_errinfo_set(info, RT_E_INVAL,
+				"name: letters, digits, dots, dashes and underscores only, found "
+				"\"%.80s\"",
+				name);
+		}
+	}
+	if (name != NULL && (digits || size > NAME_MAX_BYTES)) {
+		return rt_errinfo_set(info, RT_E_INVAL, "name: %s, found \"%.80s\"",
+			digits ? "not a number" : "at most 64 bytes", name);
+	}
+	return RT_OK;
+}
+
+static rt_err check(const struct td_config *config, struct rt_errinfo *info)
+{
+	rt_err err = check_timing(config, info);
+	if (err == RT_OK) {
+		err = check_name(config->name, info);
+	}
+	return err == RT_OK ? td_address_check(config, info) : err;
 }
 
 /* The file's name must be known before the file is read, and its settings before the flags'. */
@@ -388,16 +470,27 @@ rt_err td_config_read(
 	if (err == RT_OK) {
 		err = apply_defaults(out, info);
 	}
-	return err == RT_OK ? check_urls(out, info) : err;
+	return err == RT_OK ? check(out, info) : err;
 }
 
 void td_config_done(struct td_config *config)
 {
 	free(config->data);
 	free(config->file);
+	free(config->cluster);
+	free(config->advertise_rpc);
+	free(config->advertise_cluster);
+	free(config->name);
 	list_clear(&config->rpc);
+	list_clear(&config->join);
 	list_clear(&config->modules);
 	*config = (struct td_config){0};
+}
+
+static void print_text(const struct setting *setting, const char *text, FILE *to)
+{
+	fprintf(to, "%s%s = %s\n", text == NULL ? "# " : "", setting->name,
+		text == NULL ? setting->value : text);
 }
 
 static void print_value(const struct setting *setting, const void *field, FILE *to)
@@ -406,14 +499,15 @@ static void print_value(const struct setting *setting, const void *field, FILE *
 	const struct td_list *list = field;
 	switch (setting->kind) {
 	case TEXT:
-		fprintf(to, "%s = %s\n", setting->name, *(char *const *)field);
+		print_text(setting, *(char *const *)field, to);
 		break;
 	case LIST:
+	case COMMAS:
 		for (size_t i = 0; i < list->count; i++) {
 			fprintf(to, "%s = %s\n", setting->name, list->items[i]);
 		}
 		if (list->count == 0) {
-			fprintf(to, "# %s = %s\n", setting->name, setting->value);
+			print_text(setting, NULL, to);
 		}
 		break;
 	case NUMBER:
@@ -445,7 +539,8 @@ void td_config_help(FILE *to)
 {
 	fprintf(to, "Usage: trouped [OPTION]...\n"
 		    "Runs one Troupe node: event-sourced aggregates with their store, in this "
-		    "process.\n"
+		    "process;\n"
+		    "alone, or with --join as one of a cluster.\n"
 		    "\n");
 	for (size_t i = 0; i < SETTING_COUNT; i++) {
 		char flag[48];
@@ -455,6 +550,8 @@ void td_config_help(FILE *to)
 	}
 	fprintf(to, "\n"
 		    "The file of --config holds `name = value` lines with the same names.\n"
+		    "Nodes of one machine take over sooner with --election-ms 300 --heartbeat-ms "
+		    "50.\n"
 		    "Ends with 0 after SIGTERM or SIGINT, 2 when a setting is wrong, 70 when "
 		    "storage failed,\n"
 		    "1 when it cannot start for another reason.\n");

@@ -1,8 +1,9 @@
 /*
  * config.h - the settings of trouped: from flags, then a file, then defaults.
  *
- * The file holds `key = value` lines with the names of the flags; # starts a comment line; rpc and
- * module may stand more than once. A flag given at all replaces what the file says under that name.
+ * The file holds `key = value` lines with the names of the flags; # starts a comment line; rpc,
+ * join and module may stand more than once. A flag given at all replaces what the file says under
+ * that name.
  * Memory: strings are copied; td_config_done frees them. Threads: one.
  */
 #ifndef CMD_TROUPED_CONFIG_H
@@ -29,6 +30,12 @@ struct td_config {
 	bool create;
 	bool listen_anywhere;
 	enum rt_log_level log_level;
+
+	char *cluster; /* where other nodes call: given, or the host of the first tcp rpc URL and
+			  its port + 1 (0 stays 0) */
+	char *advertise_rpc, *advertise_cluster, *name; /* NULL: not given */
+	struct td_list join;                            /* rpc URLs of members */
+	uint64_t replication, election_ms, heartbeat_ms, dead_after_s;
 
 	/* From flags only. */
 	char *file;

@@ -398,6 +398,7 @@ static bool answer_at_door(struct door *door, struct ac_call *call)
 	case TROUPE__KIND__KIND_QUERY:
 	case TROUPE__KIND__KIND_STATE:
 	case TROUPE__KIND__KIND_TYPES:
+	case TROUPE__KIND__KIND_CLUSTER:
 		return false;
 	case TROUPE__KIND__KIND_STATUS:
 		call->done = status_done;

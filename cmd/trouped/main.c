@@ -14,9 +14,12 @@
 #include "cmd/trouped/listener.h"
 #include "cmd/trouped/screen.h"
 #include "runtime/base/log.h"
+#include "sharding/cluster.h"
 
 #define EXIT_USAGE       2
 #define EXIT_STORAGE     70
+#define READY_WITHIN_MS  30000u
+#define READY_STEP_MS    100u
 #define STOP_WITHIN_USEC 4700000 /* of the 5 s that a stop may take */
 
 /* ---- what ends the process ---- */
@@ -26,6 +29,9 @@ static volatile sig_atomic_t stop_signal;
 static volatile sig_atomic_t late_exit_code;
 static _Atomic int failing; /* 0; 1: the reason is being written; 2: it can be read */
 static char failure[512];
+static _Atomic bool has_left; /* the cluster, on purpose */
+static _Atomic int refused;   /* like failing: the cluster does not take this node */
+static char refusal[512];
 
 static void on_stop_signal(int number)
 {
@@ -55,6 +61,31 @@ static void on_storage_failed(void *arg, const char *why)
 	}
 }
 
+static void on_left(void *arg)
+{
+	(void)arg;
+	if (!atomic_exchange(&has_left, true)) {
+		sem_post(&something_happened);
+	}
+}
+
+static void on_refused(void *arg, const char *why)
+{
+	(void)arg;
+	int none = 0;
+	if (atomic_compare_exchange_strong(&refused, &none, 1)) {
+		strncpy(refusal, why, sizeof(refusal) - 1);
+		atomic_store(&refused, 2);
+		sem_post(&something_happened);
+	}
+}
+
+static bool ended(void)
+{
+	return stop_signal != 0 || atomic_load(&failing) == 2 || atomic_load(&refused) == 2 ||
+	       atomic_load(&has_left);
+}
+
 static void catch_signal(int number, void (*handler)(int))
 {
 	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
@@ -64,7 +95,7 @@ static void catch_signal(int number, void (*handler)(int))
 
 static void wait_for_the_end(void)
 {
-	while (stop_signal == 0 && atomic_load(&failing) != 2) {
+	while (!ended()) {
 		while (sem_wait(&something_happened) != 0 && errno == EINTR) {
 		}
 	}
@@ -86,6 +117,7 @@ struct house {
 	struct ac_registry *registry;
 	struct sh_node *node;
 	struct td_listener *listener;
+	char join[2048]; /* URLs with commas */
 };
 
 static rt_err fill_registry(struct house *house, struct rt_errinfo *info)
@@ -97,6 +129,9 @@ static rt_err fill_registry(struct house *house, struct rt_errinfo *info)
 	if (err == RT_OK) {
 		err = ac_registry_add(house->registry, &calculator_aggregate, info);
 	}
+	if (err == RT_OK) {
+		err = ac_registry_add(house->registry, &sh_cluster_aggregate, info);
+	}
 	for (size_t i = 0; err == RT_OK && i < house->config.modules.count; i++) {
 		err = ac_registry_load(house->registry, house->config.modules.items[i], info);
 		if (err != RT_OK) {
@@ -107,9 +142,28 @@ static rt_err fill_registry(struct house *house, struct rt_errinfo *info)
 	return err;
 }
 
+static rt_err join_urls(struct house *house, struct rt_errinfo *info)
+{
+	size_t at = 0;
+	for (size_t i = 0; i < house->config.join.count; i++) {
+		const char *url = house->config.join.items[i];
+		size_t room = sizeof(house->join) - at;
+		int size = snprintf(house->join + at, room, "%s%s", i == 0 ? "" : ",", url);
+		if (size < 0 || (size_t)size >= room) {
+			return rt_errinfo_set(info, RT_E_TOOLARGE, "join: too many URLs");
+		}
+		at += (size_t)size;
+	}
+	return RT_OK;
+}
+
 static rt_err open_node(struct house *house, struct rt_errinfo *info)
 {
 	const struct td_config *config = &house->config;
+	rt_err err = join_urls(house, info);
+	if (err != RT_OK) {
+		return err;
+	}
 	const struct sh_node_options options = {
 		.dir = config->data,
 		.create = config->create,
@@ -118,6 +172,16 @@ static rt_err open_node(struct house *house, struct rt_errinfo *info)
 		.entity_memory_bytes = config->memory_bytes,
 		.passivate_after_ms = (uint32_t)(config->passivate_s * 1000),
 		.snapshot_every = (uint32_t)config->snapshot_every,
+		.cluster = {.listen = config->cluster,
+			.advertise = config->advertise_cluster,
+			.name = config->name,
+			.join = config->join.count > 0 ? house->join : NULL,
+			.replication = (uint32_t)config->replication,
+			.dead_after_ms = (uint32_t)(config->dead_after_s * 1000),
+			.election_ms = (uint32_t)config->election_ms,
+			.heartbeat_ms = (uint32_t)config->heartbeat_ms,
+			.left = on_left,
+			.refused = on_refused},
 		.failed = on_storage_failed,
 	};
 	return sh_node_open(&options, house->registry, &house->node, info);
@@ -149,7 +213,29 @@ static rt_err start(struct house *house, struct rt_errinfo *info)
 	if (err == RT_OK) {
 		err = open_node(house, info);
 	}
-	return err == RT_OK ? open_listener(house, info) : err;
+	if (err == RT_OK) {
+		err = open_listener(house, info);
+	}
+	if (err == RT_OK) {
+		const char *given = house->config.advertise_rpc;
+		sh_node_advertise(
+			house->node, given != NULL ? given : td_listener_url(house->listener, 0));
+	}
+	return err;
+}
+
+/* Who starts a node to use it wants to know when it is of use. */
+static void wait_until_ready(struct house *house)
+{
+	uint32_t left_ms = house->config.join.count > 0 ? READY_WITHIN_MS : 0;
+	bool ready = sh_node_wait_ready(house->node, 0);
+	for (; !ready && left_ms > 0 && !ended(); left_ms -= READY_STEP_MS) {
+		ready = sh_node_wait_ready(house->node, READY_STEP_MS);
+	}
+	if (!ready) {
+		rt_log(RT_LOG_WARN, "trouped",
+			"not every shard has a leader that is known here yet; calls wait for one");
+	}
 }
 
 /* Calls under way are answered by the node, and their answers sent before the listener goes. */
@@ -169,15 +255,25 @@ static void stop(struct house *house)
 
 static int serve(struct house *house)
 {
-	const struct td_screen screen = {.config = &house->config,
+	struct td_screen screen = {.config = &house->config,
 		.registry = house->registry,
 		.listener = house->listener,
 		.node = house->node};
+	sh_node_identity(house->node, &screen.cluster, &screen.number, &screen.peer);
+	wait_until_ready(house);
 	td_screen_print(&screen, stdout);
 	wait_for_the_end();
 	if (atomic_load(&failing) == 2) {
 		rt_log(RT_LOG_ERROR, "trouped", "storage failed, stopping: %s", failure);
 		return EXIT_STORAGE;
+	}
+	if (atomic_load(&refused) == 2) {
+		rt_log(RT_LOG_ERROR, "trouped", "the cluster refuses this node: %s", refusal);
+		return EXIT_FAILURE;
+	}
+	if (atomic_load(&has_left)) {
+		rt_log(RT_LOG_INFO, "trouped", "this node has left its cluster; stopping");
+		return EXIT_SUCCESS;
 	}
 	rt_log(RT_LOG_INFO, "trouped", "stopping after signal %d", (int)stop_signal);
 	return EXIT_SUCCESS;

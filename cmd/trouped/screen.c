@@ -1,5 +1,6 @@
 #include "cmd/trouped/screen.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,18 @@ static void print_store(const struct td_screen *screen, FILE *to)
 	pr_text_clear(&text);
 }
 
+static void print_cluster(const struct td_screen *screen, FILE *to)
+{
+	if (screen->number == 0) {
+		return;
+	}
+	const char *name = screen->config->name;
+	fprintf(to, "  node          %" PRIu64 "%s%s%s of cluster %s\n", screen->number,
+		name != NULL ? " (" : "", name != NULL ? name : "", name != NULL ? ")" : "",
+		screen->cluster);
+	fprintf(to, "  nodes call    %s\n", screen->peer);
+}
+
 static void print_try(const struct td_screen *screen, FILE *to)
 {
 	const char *url = td_listener_url(screen->listener, 0);
@@ -70,10 +83,13 @@ static void print_try(const struct td_screen *screen, FILE *to)
 		"Try it in another terminal:\n"
 		"  troupe %sdescribe %s\n"
 		"  troupe %ssend %s/alice %s\n"
-		"  troupe %sevents %s/alice\n"
-		"Stop it with Ctrl-C or SIGTERM.\n",
+		"  troupe %sevents %s/alice\n",
 		option, first->name, option, first->name, first->commands->name, option,
 		first->name);
+	if (screen->number != 0) {
+		fprintf(to, "  troupe %scluster status\n", option);
+	}
+	fprintf(to, "Stop it with Ctrl-C or SIGTERM.\n");
 }
 
 void td_screen_print(const struct td_screen *screen, FILE *to)
@@ -84,6 +100,7 @@ void td_screen_print(const struct td_screen *screen, FILE *to)
 		fprintf(to, "  %-12s  %s\n", i == 0 ? "serves" : "",
 			td_listener_url(screen->listener, i));
 	}
+	print_cluster(screen, to);
 	fprintf(to, "Aggregates\n");
 	for (uint32_t i = 0; i < ac_registry_count(screen->registry); i++) {
 		print_type(ac_type_aggregate(ac_registry_at(screen->registry, i)), to);

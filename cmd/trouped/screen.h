@@ -16,6 +16,11 @@ struct td_screen {
 	const struct ac_registry *registry;
 	const struct td_listener *listener;
 	struct sh_node *node;
+
+	/* Its place in the cluster; number 0: says nothing of one. */
+	uint64_t number;
+	const char *cluster; /* id */
+	const char *peer;    /* URL that other nodes call */
 };
 
 void td_screen_print(const struct td_screen *screen, FILE *to);

@@ -6,15 +6,14 @@
  *	flight    is in a message that was sent or is being sent; flight->calls[flight_index]
  *	(neither) backs off before the next try, or is being delivered by the thread that holds it
  *
- * A flight is one REQ context with one message at a time: IDLE -> SENDING -> RECEIVING ->
- * DELIVERING -> IDLE. Only the callback of its aio moves it on; taking it from IDLE to SENDING is
- * done under the lock by whoever finds work for it. nng is called without the lock, except
- * nng_aio_cancel, whose callback never runs on the caller's stack.
+ * A flight is one message at a time, on a REQ context of the node it goes to: IDLE -> SENDING ->
+ * RECEIVING -> DELIVERING -> IDLE. Only the callback of its aio moves it on; taking it from IDLE to
+ * SENDING is done under the lock by whoever finds work for it. nng is called without the lock,
+ * except nng_aio_cancel, whose callback never runs on the caller's stack.
  */
 #include "proto/client/client.h"
 
 #include <nng/nng.h>
-#include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/util/platform.h>
 #include <pthread.h>
 #include <signal.h>
@@ -25,6 +24,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "proto/client/nodes.h"
 #include "proto/client/pending.h"
 #include "proto/guard.h"
 #include "proto/wire.h"
@@ -32,12 +32,15 @@
 #define FLIGHTS_MAX    64u
 #define SLOW_FLIGHTS   8u
 #define MESSAGE_SOFT   ((size_t)PR_FRAME_MAX / 2) /* no further call once a message is larger */
-#define ANSWERS_MAX    ((size_t)64 * 1024 * 1024) /* one message of a node */
 #define SPREAD_AT      8u                         /* fewer calls than this go out together */
 #define BACKOFF_MIN_MS 10u
 #define BACKOFF_MAX_MS 1000u
 #define DRAIN_MS       250u
 #define GRACE_MS       100u /* an aio outlives the deadlines of its calls, which the wheel keeps */
+
+/* A node that passed the call on waits 0.5 s longer for the other one, and then says so. */
+#define PATIENCE_GRACE_MS 1000u
+#define BUSY_TRIES        4u /* "busy" is mostly about load, which other nodes pass on as well */
 
 enum flight_state {
 	IDLE,
@@ -48,14 +51,17 @@ enum flight_state {
 
 struct pr_flight {
 	struct troupe_client *client;
-	nng_ctx context;
+	struct pr_node *node; /* where the message goes; set while the flight is not idle */
+	nng_ctx contexts[PR_NODES_MAX];
+	bool opened[PR_NODES_MAX];
 	nng_aio *aio;
 	enum flight_state state;
-	bool opened;
+	bool slow;
 	uint32_t limit; /* calls */
 	uint32_t count; /* of calls, answered ones included */
 	uint32_t live;
 	uint64_t last_deadline_ms;
+	uint32_t ticks_left;       /* until the client gives the node up */
 	nng_msg *message;          /* built, not yet given to nng */
 	struct pr_flight *go_next; /* list of flights to send */
 	struct pr_pending **calls;
@@ -63,19 +69,15 @@ struct pr_flight {
 
 struct troupe_client {
 	/* Set at creation. */
-	nng_socket socket;
-	bool socket_opened;
 	uint32_t queue_max, timeout_ms, flight_count;
 	uint64_t id_salt[2];
 	nng_aio *kick;
-	char *url;
 	pthread_t clock;
 	bool clock_started;
 
 	/* Written by many. */
 	atomic_uint_fast64_t ids;
 	atomic_uint launching; /* threads between leaving the lock and the end of their nng call */
-	atomic_int pipes;
 	atomic_bool kicked;
 
 	pthread_mutex_t lock;
@@ -84,6 +86,7 @@ struct troupe_client {
 	bool ticking; /* the clock thread comes by itself; else it waits for clock_wake */
 	struct pr_queue fast, slow;
 	struct pr_wheel wheel;
+	struct pr_nodes nodes;
 	uint32_t in_flight; /* calls; the others in the wheel wait */
 	uint64_t random;
 	struct pr_flight flights[FLIGHTS_MAX + SLOW_FLIGHTS];
@@ -92,6 +95,7 @@ struct troupe_client {
 /* What is to be done after the lock is left. */
 struct chores {
 	struct pr_flight *go;
+	struct pr_errands errands;
 	bool tick;
 };
 
@@ -112,6 +116,7 @@ static uint64_t mix(uint64_t value)
 static bool build(struct pr_flight *flight, size_t room, uint64_t now)
 {
 	uint64_t last = now;
+	uint32_t longest = 0;
 	if (nng_msg_alloc(&flight->message, room) != 0) {
 		return false;
 	}
@@ -119,18 +124,24 @@ static bool build(struct pr_flight *flight, size_t room, uint64_t now)
 	uint8_t *at = start;
 	for (uint32_t i = 0; i < flight->count; i++) {
 		struct pr_pending *pending = flight->calls[i];
-		at = pr_pending_put(at, pending, i, now);
+		uint32_t most = flight->slow ? UINT32_MAX
+					     : pr_nodes_patience_ms(
+						       &flight->client->nodes, pending->attempts);
+		longest = most > longest ? most : longest;
+		at = pr_pending_put(at, pending, i, now, most);
 		pending->attempts++;
 		last = pending->deadline_ms > last ? pending->deadline_ms : last;
 	}
 	nng_msg_chop(flight->message, room - (size_t)(at - start));
 	flight->last_deadline_ms = last;
+	flight->ticks_left = longest / PR_WHEEL_TICK_MS + PATIENCE_GRACE_MS / PR_WHEEL_TICK_MS;
 	nng_aio_set_timeout(flight->aio, (nng_duration)(last - now + GRACE_MS));
 	return true;
 }
 
 /* Fills an idle flight from the queue. Lock held. */
-static bool load(struct pr_flight *flight, struct pr_queue *queue, uint32_t most, uint64_t now)
+static bool load(struct pr_flight *flight, struct pr_node *node, struct pr_queue *queue,
+	uint32_t most, uint64_t now)
 {
 	size_t room = 0;
 	uint32_t count = 0;
@@ -145,7 +156,9 @@ static bool load(struct pr_flight *flight, struct pr_queue *queue, uint32_t most
 	flight->count = flight->live = count;
 	if (count > 0 && build(flight, room, now)) {
 		flight->state = SENDING;
+		flight->node = node;
 		flight->client->in_flight += count;
+		pr_node_owes(node, !flight->slow);
 		return true;
 	}
 	flight->count = flight->live = 0;
@@ -156,18 +169,24 @@ static bool load(struct pr_flight *flight, struct pr_queue *queue, uint32_t most
 	return false;
 }
 
-static bool open_flight(struct pr_flight *flight)
+static bool open_flight(struct pr_flight *flight, const struct pr_node *node)
 {
-	if (!flight->opened && nng_ctx_open(&flight->context, flight->client->socket) == 0) {
-		flight->opened = true;
+	bool *opened = &flight->opened[node->index];
+	if (!*opened) {
+		*opened = nng_ctx_open(&flight->contexts[node->index], node->socket) == 0;
 	}
-	return flight->opened;
+	return *opened;
 }
 
 /* Gives waiting calls to idle flights, in even shares so that both sides always have work. */
 static void pump_queue(
 	struct troupe_client *client, struct pr_queue *queue, bool slow, struct chores *chores)
 {
+	struct pr_node *node =
+		queue->count > 0 ? pr_nodes_pick(&client->nodes, &chores->errands) : NULL;
+	if (node == NULL) {
+		return;
+	}
 	uint32_t from = slow ? client->flight_count : 0;
 	uint32_t to = slow ? from + SLOW_FLIGHTS : client->flight_count;
 	uint32_t idle = 0;
@@ -183,8 +202,8 @@ static void pump_queue(
 	for (uint32_t i = from; i < to && queue->count > 0; i++) {
 		struct pr_flight *flight = &client->flights[i];
 		uint32_t most = share < flight->limit ? share : flight->limit;
-		if (flight->state == IDLE && open_flight(flight) &&
-			load(flight, queue, most, now)) {
+		if (flight->state == IDLE && open_flight(flight, node) &&
+			load(flight, node, queue, most, now)) {
 			flight->go_next = chores->go;
 			chores->go = flight;
 		}
@@ -199,17 +218,16 @@ static void pump(struct troupe_client *client, struct chores *chores)
 	if (client->wheel.count > 0 && !client->ticking) {
 		client->ticking = chores->tick = true;
 	}
-	if (atomic_load_explicit(&client->pipes, memory_order_relaxed) > 0) {
-		pump_queue(client, &client->fast, false, chores);
-		pump_queue(client, &client->slow, true, chores);
-	}
+	pump_queue(client, &client->fast, false, chores);
+	pump_queue(client, &client->slow, true, chores);
 }
 
 /* Leaves the lock and does what was found to do. The count keeps close from freeing what this
  * thread still uses; its pair is the acquiring load there. */
 static void leave(struct troupe_client *client, struct chores *chores)
 {
-	if (chores->go == NULL && !chores->tick) {
+	if (chores->go == NULL && !chores->tick && chores->errands.dial == NULL &&
+		chores->errands.ping == NULL) {
 		pthread_mutex_unlock(&client->lock);
 		return;
 	}
@@ -219,8 +237,9 @@ static void leave(struct troupe_client *client, struct chores *chores)
 		struct pr_flight *flight = chores->go;
 		chores->go = flight->go_next; /* before the send: its callback may use it again */
 		nng_aio_set_msg(flight->aio, flight->message);
-		nng_ctx_send(flight->context, flight->aio);
+		nng_ctx_send(flight->contexts[flight->node->index], flight->aio);
 	}
+	pr_errands_run(&chores->errands);
 	if (chores->tick) {
 		pthread_cond_signal(&client->clock_wake);
 	}
@@ -247,6 +266,14 @@ static void back_off(struct troupe_client *client, struct pr_pending *pending, u
 	pending->flight = NULL;
 	pr_wheel_add(
 		&client->wheel, pending, due < pending->deadline_ms ? due : pending->deadline_ms);
+}
+
+/* Lock held. */
+static void enqueue(struct troupe_client *client, struct pr_pending *pending)
+{
+	pending->flight = NULL;
+	pr_queue_push(pending->slow ? &client->slow : &client->fast, pending);
+	pr_wheel_add(&client->wheel, pending, pending->deadline_ms);
 }
 
 /* Finishes the call, or puts it on the list of those to try again, with due_ms as the wait that the
@@ -310,6 +337,7 @@ static struct pr_pending *deliver_message(struct pr_flight *flight, nng_msg *mes
 /* Lock held: takes what is left of the flight out of the wheel, for the caller to deal with. */
 static void unhook(struct pr_flight *flight)
 {
+	pr_node_settled(flight->node, !flight->slow);
 	for (uint32_t i = 0; i < flight->count; i++) {
 		if (flight->calls[i] != NULL) {
 			pr_wheel_remove(&flight->client->wheel, flight->calls[i]);
@@ -319,13 +347,36 @@ static void unhook(struct pr_flight *flight)
 	flight->live = 0;
 }
 
+/* Lock held. A node that served nothing of a message may be cut off from the others, and so may one
+ * that turns a call away again: the next is asked then. */
+static void try_again(struct pr_flight *flight, struct pr_pending *again, uint32_t asked,
+	struct pr_errands *errands)
+{
+	struct troupe_client *client = flight->client;
+	bool insists = false;
+	uint32_t count = 0;
+	while (again != NULL) {
+		struct pr_pending *pending = again;
+		again = pending->queue_next;
+		insists = insists ||
+			  pending->attempts > (pending->last_code == TROUPE_BUSY ? BUSY_TRIES : 1);
+		count++;
+		back_off(client, pending, (uint32_t)pending->due_ms);
+	}
+	if (count > 0 && (insists || count == asked)) {
+		pr_nodes_leave(&client->nodes, flight->node, errands);
+	}
+}
+
 static void arrived(struct pr_flight *flight, nng_msg *message)
 {
 	struct troupe_client *client = flight->client;
 	struct chores chores = {0};
 	pthread_mutex_lock(&client->lock);
 	flight->state = DELIVERING;
+	uint32_t asked = flight->live;
 	unhook(flight);
+	pr_node_heard(flight->node);
 	pthread_mutex_unlock(&client->lock);
 
 	const struct troupe_client *before = delivering;
@@ -335,24 +386,24 @@ static void arrived(struct pr_flight *flight, nng_msg *message)
 	nng_msg_free(message);
 
 	pthread_mutex_lock(&client->lock);
-	while (again != NULL) {
-		struct pr_pending *pending = again;
-		again = pending->queue_next;
-		back_off(client, pending, (uint32_t)pending->due_ms);
-	}
+	try_again(flight, again, asked, &chores.errands);
 	flight->state = IDLE;
 	flight->count = 0;
 	pump(client, &chores);
 	leave(client, &chores);
 }
 
-/* The message was not sent, or its answer will not come. */
-static void failed(struct pr_flight *flight)
+/* The message was not sent, or its answer will not come. Another node gets the calls at once, the
+ * first time. */
+static void failed(struct pr_flight *flight, int result)
 {
 	struct troupe_client *client = flight->client;
 	struct chores chores = {0};
 	pthread_mutex_lock(&client->lock);
 	unhook(flight);
+	if (result == NNG_ECONNRESET) {
+		pr_node_broke(flight->node);
+	}
 	for (uint32_t i = 0; i < flight->count; i++) {
 		struct pr_pending *pending = flight->calls[i];
 		if (pending == NULL) {
@@ -363,7 +414,11 @@ static void failed(struct pr_flight *flight)
 		} else {
 			pending->outcome_known = false;
 		}
-		back_off(client, pending, 0);
+		if (client->nodes.count > 1 && pending->attempts <= 1) {
+			enqueue(client, pending);
+		} else {
+			back_off(client, pending, 0);
+		}
 	}
 	flight->state = IDLE;
 	flight->count = 0;
@@ -380,7 +435,7 @@ static void receive(struct pr_flight *flight)
 	uint64_t left = flight->last_deadline_ms > now ? flight->last_deadline_ms - now : 0;
 	pthread_mutex_unlock(&client->lock);
 	nng_aio_set_timeout(flight->aio, (nng_duration)(left + GRACE_MS));
-	nng_ctx_recv(flight->context, flight->aio);
+	nng_ctx_recv(flight->contexts[flight->node->index], flight->aio);
 }
 
 static void flight_done(void *arg)
@@ -396,7 +451,7 @@ static void flight_done(void *arg)
 		if (sending) {
 			nng_msg_free(nng_aio_get_msg(flight->aio));
 		}
-		failed(flight);
+		failed(flight, result);
 	}
 }
 
@@ -431,18 +486,44 @@ static struct pr_pending *take_expired(struct troupe_client *client, uint64_t no
 			pending->queue_next = expired;
 			expired = pending;
 		} else {
-			pr_queue_push(pending->slow ? &client->slow : &client->fast, pending);
-			pr_wheel_add(&client->wheel, pending, pending->deadline_ms);
+			enqueue(client, pending);
 		}
 	}
 	return expired;
+}
+
+/* Lock held. Takes messages back from nodes that will not answer them. Once is not always enough:
+ * there is nothing to cancel between the end of the send and the begin of the receive. */
+static void recall(struct troupe_client *client, struct pr_errands *errands)
+{
+	uint32_t count = client->nodes.count > 1 ? client->flight_count + SLOW_FLIGHTS : 0;
+	for (uint32_t i = 0; i < count; i++) {
+		struct pr_flight *flight = &client->flights[i];
+		if (flight->state != SENDING && flight->state != RECEIVING) {
+			continue;
+		}
+		flight->ticks_left -= flight->ticks_left > 0;
+		if (flight->ticks_left == 0) {
+			pr_nodes_leave(&client->nodes, flight->node, errands);
+		}
+		if (flight->ticks_left == 0 || flight->node->silent ||
+			(flight->state == SENDING && !pr_node_connected(flight->node))) {
+			nng_aio_cancel(flight->aio);
+		}
+	}
 }
 
 /* Lock held at both ends, not in between. */
 static void tick(struct troupe_client *client)
 {
 	struct chores chores = {0};
-	struct pr_pending *expired = client->closing ? NULL : take_expired(client, nng_clock());
+	struct pr_pending *expired = NULL;
+	if (!client->closing) {
+		uint64_t now = nng_clock();
+		expired = take_expired(client, now);
+		pr_nodes_tick(&client->nodes, now, &chores.errands);
+		recall(client, &chores.errands);
+	}
 	pump(client, &chores);
 	leave(client, &chores);
 	const struct troupe_client *before = delivering;
@@ -496,15 +577,9 @@ static void kicked(void *arg)
 }
 
 /* Runs inside nng: takes no lock, and leaves the work to an aio. */
-static void pipe_changed(nng_pipe pipe, nng_pipe_ev event, void *arg)
+static void wake_up(void *arg)
 {
 	struct troupe_client *client = arg;
-	(void)pipe;
-	if (event == NNG_PIPE_EV_REM_POST) {
-		atomic_fetch_sub(&client->pipes, 1);
-		return;
-	}
-	atomic_fetch_add(&client->pipes, 1);
 	if (!atomic_exchange(&client->kicked, true)) {
 		nng_sleep_aio(0, client->kick);
 	}
@@ -518,9 +593,8 @@ static int open_flights(struct troupe_client *client, const struct troupe_client
 	for (uint32_t i = 0; i < client->flight_count + SLOW_FLIGHTS; i++) {
 		struct pr_flight *flight = &client->flights[i];
 		flight->client = client;
-		flight->limit = i >= client->flight_count ? 1
-				: batch < PR_CALLS_MAX    ? batch
-							  : PR_CALLS_MAX;
+		flight->slow = i >= client->flight_count;
+		flight->limit = flight->slow ? 1 : batch < PR_CALLS_MAX ? batch : PR_CALLS_MAX;
 		flight->calls = calloc(flight->limit, sizeof(struct pr_pending *));
 		if (flight->calls == NULL) {
 			return NNG_ENOMEM;
@@ -531,30 +605,6 @@ static int open_flights(struct troupe_client *client, const struct troupe_client
 		}
 	}
 	return 0;
-}
-
-static int open_socket(struct troupe_client *client)
-{
-	int result = nng_req0_open(&client->socket);
-	if (result != 0) {
-		return result;
-	}
-	client->socket_opened = true;
-	nng_dialer dialer;
-	if ((result = nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, -1)) != 0 ||
-		(result = nng_socket_set_ms(client->socket, NNG_OPT_RECONNMINT, 20)) != 0 ||
-		(result = nng_socket_set_ms(client->socket, NNG_OPT_RECONNMAXT, 500)) != 0 ||
-		(result = nng_socket_set_size(client->socket, NNG_OPT_RECVMAXSZ, ANSWERS_MAX)) !=
-			0 ||
-		(result = nng_pipe_notify(
-			 client->socket, NNG_PIPE_EV_ADD_POST, pipe_changed, client)) != 0 ||
-		(result = nng_pipe_notify(
-			 client->socket, NNG_PIPE_EV_REM_POST, pipe_changed, client)) != 0 ||
-		(result = nng_dialer_create(&dialer, client->socket, client->url)) != 0) {
-		return result;
-	}
-	(void)nng_dialer_set_bool(dialer, NNG_OPT_TCP_KEEPALIVE, true); /* tcp only */
-	return nng_dialer_start(dialer, NNG_FLAG_NONBLOCK);
 }
 
 /* The application's signals are not for this thread. */
@@ -598,40 +648,39 @@ static int open_client(struct troupe_client *client, const struct troupe_client_
 	client->queue_max = options->queue == 0 ? 65536 : options->queue;
 	client->timeout_ms = options->timeout_ms == 0 ? 10000 : options->timeout_ms;
 	client->wheel.tick = nng_clock() / PR_WHEEL_TICK_MS;
-	client->url = strdup(options->url);
-	if (client->url == NULL) {
-		return NNG_ENOMEM;
-	}
-	int result;
+	client->nodes.lock = &client->lock;
+	client->nodes.wake = wake_up;
+	client->nodes.arg = client;
+	int result = 0;
 	if ((result = start_clock(client)) != 0 ||
-		(result = nng_aio_alloc(&client->kick, kicked, client)) != 0 ||
-		(result = open_flights(client, options)) != 0) {
+		(result = nng_aio_alloc(&client->kick, kicked, client)) != 0) {
 		return result;
 	}
-	return open_socket(client);
+	return open_flights(client, options);
 }
 
 struct troupe_client *troupe_client_open(
 	const struct troupe_client_options *options, char *error, size_t error_size)
 {
-	const char *why = "no URL";
+	char why[256] = "open: no URL";
 	struct troupe_client *client = NULL;
 	if (options != NULL && options->url != NULL) {
-		why = "out of memory";
+		snprintf(why, sizeof(why), "open: out of memory");
 		client = calloc(1, sizeof(*client));
 	}
 	if (client != NULL) {
 		init_locks(client);
 		int result = open_client(client, options);
-		if (result == 0) {
+		if (result != 0) {
+			snprintf(why, sizeof(why), "open: %s", nng_strerror(result));
+		} else if (pr_nodes_open(&client->nodes, options->url, client->random, why,
+				   sizeof(why))) {
 			return client;
 		}
-		why = nng_strerror(result);
 		troupe_client_close(client);
 	}
 	if (error != NULL && error_size > 0) {
-		snprintf(error, error_size, "%s: %s",
-			options != NULL && options->url != NULL ? options->url : "open", why);
+		snprintf(error, error_size, "%s", why);
 	}
 	return NULL;
 }
@@ -664,10 +713,11 @@ static void drain(struct troupe_client *client)
 		bool busy = false;
 		pthread_mutex_lock(&client->lock);
 		for (uint32_t i = 0; i < FLIGHTS_MAX + SLOW_FLIGHTS; i++) {
-			busy = busy || client->flights[i].state != IDLE;
+			const struct pr_flight *flight = &client->flights[i];
+			busy = busy || (flight->state != IDLE && pr_node_connected(flight->node));
 		}
 		pthread_mutex_unlock(&client->lock);
-		if (!busy || atomic_load(&client->pipes) <= 0) {
+		if (!busy) {
 			break;
 		}
 		nng_msleep(2);
@@ -690,13 +740,12 @@ void troupe_client_close(struct troupe_client *client)
 	}
 	stop_clock(client);
 	stop(client->kick);
+	pr_nodes_stop(&client->nodes);
 	for (uint32_t i = 0; i < FLIGHTS_MAX + SLOW_FLIGHTS; i++) {
 		stop(client->flights[i].aio);
 	}
 	/* Only now: nng 1.5.2 frees a socket under a thread that is still leaving nng_ctx_send. */
-	if (client->socket_opened) {
-		nng_close(client->socket);
-	}
+	pr_nodes_close(&client->nodes);
 	struct pr_pending *pending;
 	while ((pending = pr_wheel_any(&client->wheel)) != NULL) {
 		pr_pending_finish_own(pending, TROUPE_E_CLOSED, "the client was closed");
@@ -708,7 +757,6 @@ void troupe_client_close(struct troupe_client *client)
 	}
 	pthread_cond_destroy(&client->clock_wake);
 	pthread_mutex_destroy(&client->lock);
-	free(client->url);
 	free(client);
 }
 

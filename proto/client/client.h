@@ -8,6 +8,11 @@
  * deadline. Reads that may wait for events (TROUPE_EVENTS, TROUPE_FEED) travel alone, up to eight
  * at a time, so that they hold up nobody.
  *
+ * Given several nodes of a cluster, it talks to one of them, any, and goes on to another with all
+ * that is open when the connection breaks, when the node says nothing for 1 s (2 s when only reads
+ * that may wait are open), or when it does not serve a call. A try of a call gets 2 s then, the
+ * next ones more. Calls that are submitted in order arrive in order while nothing of this happens.
+ *
  * Threads: any thread may call; callbacks run on the library's threads, may submit and must not
  *          block: no troupe_client_call and no troupe_client_close from inside one.
  * Memory:  the call is copied at submit; an answer and all it points to is borrowed for the
@@ -57,11 +62,14 @@ enum troupe_kind { /* Kind of troupe.proto */
 	TROUPE_FEED = 4,
 	TROUPE_TYPES = 5,
 	TROUPE_STATUS = 6,
-	TROUPE_PING = 7
+	TROUPE_PING = 7,
+	TROUPE_CLUSTER = 8 /* name: "status" or "hash"; JSON text both ways */
 };
 
 struct troupe_client_options {
-	const char *url;     /* nng URL: tcp://127.0.0.1:7470, ipc:///path, ws://... */
+	/* nng URL: tcp://127.0.0.1:7470, ipc:///path, ws://... Several nodes of one cluster, at
+	 * most 16, with commas and no blanks. */
+	const char *url;
 	uint32_t in_flight;  /* messages; 0: 2, at most 64 */
 	uint32_t batch;      /* calls per message; 0: 128, at most 1,024 */
 	uint32_t timeout_ms; /* default deadline of a call; 0: 10,000 */
@@ -78,6 +86,8 @@ struct troupe_call {
 	size_t command_id_size;
 	int64_t expected;    /* sequence number the entity must be at; -1: any */
 	uint32_t timeout_ms; /* 0: the client's */
+	bool stale;          /* reads: from what the node that is asked has, maybe behind */
+	uint64_t after;      /* reads: include this offset of the entity's shard; 0: any */
 };
 
 struct troupe_answer {
@@ -93,12 +103,13 @@ struct troupe_answer {
 	bool repeated;     /* the node had seen this command id before */
 	const void *command_id;
 	size_t command_id_size;
+	uint64_t node; /* which served it; 0: it is no member of a cluster */
 };
 
 typedef void troupe_answer_fn(void *arg, const struct troupe_answer *answer);
 
 /* Connects in the background; calls wait for the connection until their deadline. Returns NULL and
- * writes a reason into error (may be NULL) when the URL or memory is bad. */
+ * writes a reason into error (may be NULL) when a URL or memory is bad. */
 struct troupe_client *troupe_client_open(
 	const struct troupe_client_options *options, char *error, size_t error_size);
 /* Gives what was sent up to 250 ms to be answered, answers everything else with TROUPE_E_CLOSED,

@@ -16,7 +16,7 @@ static bool too_long(const char *text, size_t most)
 
 int pr_pending_check(const struct troupe_call *call)
 {
-	if ((unsigned)call->kind > TROUPE_PING || too_long(call->type, PR_TYPE_MAX) ||
+	if ((unsigned)call->kind > TROUPE_CLUSTER || too_long(call->type, PR_TYPE_MAX) ||
 		too_long(call->id, PR_ID_MAX) || too_long(call->name, PR_NAME_MAX) ||
 		call->command_id_size > PR_COMMAND_ID_MAX) {
 		return TROUPE_BAD_REQUEST;
@@ -33,7 +33,9 @@ struct pr_pending *pr_pending_new(const struct troupe_call *call, const uint64_t
 		.command_id = rt_bytes_of(call->command_id, call->command_id_size),
 		.expected = call->expected < 0 ? 0 : (uint64_t)call->expected + 1,
 		.kind = (uint32_t)call->kind,
-		.json = call->json};
+		.json = call->json,
+		.stale = call->stale,
+		.after = call->after};
 	if (call->kind != TROUPE_COMMAND) {
 		body.command_id.size = 0;
 	} else if (call->command_id == NULL || call->command_id_size == 0) {
@@ -49,16 +51,21 @@ struct pr_pending *pr_pending_new(const struct troupe_call *call, const uint64_t
 		.command_id_size = (uint16_t)body.command_id.size,
 		.body_size = (uint32_t)size};
 	pr_call_body_put(pending->body, &body);
-	/* Behind the id come expected, kind (zero, so absent) and json. */
-	size_t behind =
-		(body.expected != 0 ? 1 + pr_varint_size(body.expected) : 0) + (body.json ? 2 : 0);
-	pending->command_id_at = (uint32_t)(size - behind - body.command_id.size);
+	/* The id ends where a body of what stands in front of it would end. */
+	struct pr_call front = {.type = body.type,
+		.id = body.id,
+		.name = body.name,
+		.payload = body.payload,
+		.command_id = body.command_id};
+	pending->command_id_at = (uint32_t)(pr_call_body_size(&front) - body.command_id.size);
 	return pending;
 }
 
-uint8_t *pr_pending_put(uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now)
+uint8_t *pr_pending_put(uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now,
+	uint64_t most_ms)
 {
 	uint64_t left = pending->deadline_ms > now ? pending->deadline_ms - now : 1;
+	left = left < most_ms ? left : most_ms;
 	size_t size = 1 + pr_varint_size(index + 1) + pending->body_size + 1 + pr_varint_size(left);
 	*at++ = 0x0a;
 	at = pr_varint_put(at, size);
@@ -123,6 +130,7 @@ void pr_pending_finish_answered(struct pr_pending *pending, const struct pr_answ
 		.events = view->events,
 		.retry_after_ms = view->retry_after_ms,
 		.repeated = view->repeated,
+		.node = view->node,
 		.command_id = view->command_id.data,
 		.command_id_size = view->command_id.size};
 	finish(pending, &answer);

@@ -59,9 +59,9 @@ struct pr_pending *pr_pending_new(const struct troupe_call *call, const uint64_t
 /* TROUPE_OK, TROUPE_BAD_REQUEST or TROUPE_TOO_LARGE. */
 int pr_pending_check(const struct troupe_call *call);
 /* One try: writes body_size + at most PR_PENDING_OVERHEAD bytes. call_id is index + 1, the place in
- * the flight; the node gets what is left of the deadline. */
-uint8_t *pr_pending_put(
-	uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now);
+ * the flight; the node gets what is left of the deadline, but at most most_ms. */
+uint8_t *pr_pending_put(uint8_t *at, const struct pr_pending *pending, uint32_t index, uint64_t now,
+	uint64_t most_ms);
 
 /* Each calls back and frees; no lock may be held, the call is in no list any more. */
 void pr_pending_finish_answered(struct pr_pending *pending, const struct pr_answer *view);

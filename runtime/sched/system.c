@@ -337,6 +337,12 @@ uv_loop_t *rt_worker_loop(struct rt_worker *worker)
 	return &worker->loop;
 }
 
+uint64_t rt_worker_clock_ms(struct rt_worker *worker)
+{
+	const struct rt_ports *ports = &worker->system->ports;
+	return ports->now_ns(ports->arg) / 1000000;
+}
+
 uint64_t rt_worker_now_ms(struct rt_worker *worker)
 {
 	if (worker->in_slice) {

@@ -17,6 +17,7 @@ sys.path.insert(0, HERE)
 import rig
 
 SKIPPED = 77
+CLUSTER_SECONDS = int(os.environ.get("CHAOS_SECONDS") or 1800)
 
 # name, program and its arguments, seconds it may take
 FULL = (
@@ -30,6 +31,11 @@ FULL = (
 	("lost, cut and holed files", ["damage.py", "--part", "lose"], 900),
 	("full disk", ["damage.py", "--part", "full"], 300),
 	("failing sync and write", ["damage.py", "--part", "sync"], 600),
+	("data of a single node becomes a cluster", ["upgrade.py"], 300),
+	("calculator through a cluster, a kill every 5 s", ["calc_cluster.py"], 300),
+	("growing and shrinking", ["grow.py"], 900),
+	("fail-over", ["failover.py"], 1800),
+	("cluster under faults", ["cluster.py"], CLUSTER_SECONDS + 900),
 )
 SHORT = (
 	("checker", ["test_history.py"], 120),
@@ -43,6 +49,14 @@ SHORT = (
 	("full disk", ["damage.py", "--part", "full", "--rate", "1000", "--fillings", "2"], 120),
 	("failing sync and write", ["damage.py", "--part", "sync", "--rate", "1000", "--faults", "4"],
 	 120),
+	("data of a single node becomes a cluster", ["upgrade.py"], 120),
+	("calculator through a cluster", ["calc_cluster.py", "--every", "4", "--kills", "1"], 120),
+	("growing and shrinking", ["grow.py", "--shards", "16", "--rate", "1000", "--seconds", ".5"],
+	 180),
+	("fail-over", ["failover.py", "--rounds", "3", "--planned", "1", "--drains", "0", "--slack", "4"],
+	 180),
+	("cluster under faults", ["cluster.py", "--short", "--seconds", "25", "--epoch", "15",
+	                          "--rate", "1500"], 240),
 )
 
 

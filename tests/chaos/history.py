@@ -19,6 +19,7 @@ search, and the cost is about that of sorting.
     STALE-READ          a read misses what was answered before it began
     FUTURE-READ         a read shows what nobody had sent when it ended
     NON-MONOTONIC-READ  a later read shows less
+    BEHIND-MARK         a read that may be stale misses the position it had to include
   8 WRONG-ANSWER        the recorded answer is not what replay gives
   9 FEED                the feed is not the streams: other events, other order within an entity
  10 SUM                 money appeared or vanished
@@ -34,6 +35,7 @@ import sys
 OK, REJECTED, CONFLICT, UNKNOWN = "ok", "rejected", "conflict", "unknown"
 WRITES = ("open", "deposit", "check", "atm")
 READ = "balance"
+STALE = "stale"  # a read that may lag; `expected`: the version it has to include, or ANY
 ANY = -1
 
 
@@ -95,9 +97,11 @@ class Rows:
 
 
 def group(history):
-	"""Commands by id, and reads by entity."""
+	"""Commands by id, and reads by entity; reads that may be stale are not among them."""
 	commands, reads = {}, collections.defaultdict(list)
 	for op in history:
+		if op.kind == STALE:
+			continue
 		if op.kind == READ:
 			if op.outcome == OK:
 				reads[op.entity].append(op)
@@ -209,7 +213,16 @@ def at(series, t):
 	return largest[i - 1] if i else 0
 
 
-def check_reads(stream, sums, commands, reads, errors):
+def check_prefix(r, sums, sent, errors):
+	"""What holds for every read: its version is the fold of that many events, all sent by then."""
+	if r.seq >= len(sums) or (r.balance >= 0 and r.balance != sums[r.seq]):
+		errors.append(("READ-VALUE", r.id, f"{r.entity} version {r.seq} balance {r.balance}, "
+		               f"fold {sums[r.seq] if r.seq < len(sums) else 'none'}"))
+	if r.seq > bisect.bisect_left(sent, r.t1):
+		errors.append(("FUTURE-READ", r.id, f"{r.entity} version {r.seq}"))
+
+
+def check_reads(stream, sums, commands, reads, stale, errors):
 	"""Check 7. A refusal and a conflict show a version too, so they are reads as well."""
 	acked = running_max([(rows.acked, i + 1) for i, e in enumerate(stream)
 	                     if (rows := commands.get(e.id)) and rows.acked is not None])
@@ -218,16 +231,17 @@ def check_reads(stream, sums, commands, reads, errors):
 		rows = commands.get(e.id)
 		latest = max(latest, rows.t0 if rows else 0)
 		sent.append(latest)
+	for r in stale:
+		check_prefix(r, sums, sent, errors)
+		if r.seq < r.expected:
+			errors.append(("BEHIND-MARK", r.id, f"{r.entity} version {r.seq}, "
+			               f"{r.expected} was to be included"))
 	seen = running_max([(r.t1, r.seq) for r in reads])
 	for r in reads:
-		if r.seq > len(stream) or (r.balance >= 0 and r.balance != sums[r.seq]):
-			errors.append(("READ-VALUE", r.id, f"{r.entity} version {r.seq} balance {r.balance}, "
-			               f"fold {sums[r.seq] if r.seq <= len(stream) else 'none'}"))
+		check_prefix(r, sums, sent, errors)
 		if r.seq < at(acked, r.t0):
 			errors.append(("STALE-READ", r.id, f"{r.entity} version {r.seq}, "
 			               f"{at(acked, r.t0)} was answered before"))
-		if r.seq > bisect.bisect_left(sent, r.t1):
-			errors.append(("FUTURE-READ", r.id, f"{r.entity} version {r.seq}"))
 		if r.seq < at(seen, r.t0):
 			errors.append(("NON-MONOTONIC-READ", r.id, f"{r.entity} version {r.seq}, "
 			               f"{at(seen, r.t0)} was read before"))
@@ -284,13 +298,17 @@ def check(history, streams, feed=None, balances=None):
 	where = check_stored(commands, streams, errors)
 	sums = {entity: fold(stream) for entity, stream in streams.items()}
 	check_answers(commands, where, sums, errors)
+	stale = collections.defaultdict(list)
 	for op in history:
-		if op.outcome in (REJECTED, CONFLICT) and op.seq >= 0:
+		if op.kind == STALE and op.outcome != UNKNOWN:
+			stale[op.entity].append(op)
+		elif op.outcome in (REJECTED, CONFLICT) and op.seq >= 0:
 			reads[op.entity].append(op)
-	for entity in streams.keys() | reads.keys():
+	for entity in streams.keys() | reads.keys() | stale.keys():
 		stream = streams.get(entity, [])
 		check_order(stream, commands, errors)
-		check_reads(stream, sums.get(entity, [0]), commands, reads.get(entity, []), errors)
+		check_reads(stream, sums.get(entity, [0]), commands, reads.get(entity, []),
+		            stale.get(entity, []), errors)
 	if feed is not None:
 		check_feed(streams, feed, errors)
 	if balances is not None:
@@ -447,7 +465,7 @@ def plant_expected(s):
 
 
 def plant_wrong_refusal(s):
-	op = s.rnd.choice([o for o in s.ops if o.outcome == REJECTED and o.balance >= 0])
+	op = s.rnd.choice([o for o in s.ops if o.outcome == REJECTED and o.balance >= 0 and not o.late])
 	s.swap_op(op, op._replace(balance=op.amount))
 
 
@@ -503,6 +521,20 @@ def plant_non_monotonic_read(s):
 	reread(s, *s.rnd.choice(found))
 
 
+def stale_reads_of(s):
+	return [o for o in s.ops if o.kind == STALE and o.outcome == OK]
+
+
+def plant_stale_value(s):
+	op = s.rnd.choice(stale_reads_of(s))
+	s.swap_op(op, op._replace(balance=op.balance + 1))
+
+
+def plant_behind_mark(s):
+	op = s.rnd.choice([o for o in stale_reads_of(s) if o.expected > 0])
+	reread(s, op, op.expected - 1)
+
+
 PLANTS = {
 	"LOST": (plant_lost, plant_lost_tail),
 	"DUPLICATE": (plant_duplicate,),
@@ -520,6 +552,11 @@ PLANTS = {
 	"FUTURE-READ": (plant_future_read,),
 	"NON-MONOTONIC-READ": (plant_non_monotonic_read,),
 	"WRONG-ANSWER": (plant_wrong_answer,),
+}
+# Only where clients ask for reads that may be stale.
+STALE_PLANTS = {
+	"READ-VALUE": (plant_stale_value,),
+	"BEHIND-MARK": (plant_behind_mark,),
 }
 
 
@@ -559,8 +596,11 @@ def plant_all(history, streams, seed, entities=6):
 
 	if base.check():
 		complaints.append("the sample is not clean before anything is planted")
-	for kind, plants in PLANTS.items():
-		for plant in plants:
+	plants = list(PLANTS.items())
+	if any(op.kind == STALE for op in base.ops):
+		plants += STALE_PLANTS.items()
+	for kind, ways in plants:
+		for plant in ways:
 			planted += 1
 			sample = Sample(base.ops, base.streams, rnd)
 			try:
@@ -631,6 +671,11 @@ def generate(ops, entities, clients, seed):
 		elif x < .25:
 			history.append(Op(f"r{n}", client, entity, READ, 0, ANY, times[1], times[2], OK,
 			                  len(streams[entity]), money[entity], 0, 0, 1, 0))
+		elif x < .30:
+			stream, mark = streams[entity], rnd.choice((ANY, 1, len(streams[entity])))
+			seq = rnd.randrange(max(mark, 0), len(stream) + 1)
+			history.append(Op(f"r{n}", client, entity, STALE, 0, mark, times[1], times[2], OK, seq,
+			                  fold(stream)[seq], 0, 0, 1, 0))
 		elif x < .55:
 			write(f"c{n}", "deposit", entity, rnd.randrange(1, 1000), times)
 		elif x < .75:

@@ -1,11 +1,12 @@
 /*
  * load.c - the load of load.py through the C client library: its batches, its retries.
  *
- *     load URL HISTORY ACKED SEED RATE OUTSTANDING ENTITY...
+ *     load URL[,URL] HISTORY COUNTS SEED RATE OUTSTANDING ENTITY...
  *
  * Keeps up to OUTSTANDING operations under way on one client, RATE of them a second, and appends a
- * line of history (history.py) to HISTORY for each. ACKED is a file of eight bytes, mapped: the
- * number of commands answered OK. SIGTERM: no new operations, ends when all have their answer.
+ * line of history (history.py) to HISTORY for each. COUNTS is a file of two numbers of eight bytes,
+ * mapped: commands answered OK, and operations that the library gave up and that are asked for
+ * again. SIGTERM: no new operations, ends when all have their answer.
  *
  * Threads: main submits; callbacks of the library write lines and put operations back. One lock
  * guards all that both touch.
@@ -56,7 +57,7 @@ static struct {
 	pthread_cond_t changed;
 	struct troupe_client *client;
 	FILE *history;
-	volatile uint64_t *acked;
+	volatile uint64_t *acked, *given_up;
 	char **entities;
 	uint32_t entity_count;
 	struct rt_random random;
@@ -64,6 +65,7 @@ static struct {
 	struct op old[OLD_MAX];
 	uint64_t old_count, made, seed;
 	uint32_t under_way, limit;
+	bool several;         /* nodes */
 	uint64_t seen[65536]; /* newest sequence number of an entity */
 	int odd;              /* answers nobody should get */
 } load = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -224,6 +226,8 @@ static void answered(void *arg, const struct troupe_answer *answer)
 	uint64_t now = rt_clock_now_ns();
 	pthread_mutex_lock(&load.lock);
 	op->attempts += answer->attempts;
+	/* With several nodes, one that ended may have handed an attempt on to another. */
+	op->late |= load.several && answer->attempts > 1;
 	if (outcome_of(answer->code) != NULL) {
 		write_line(op, answer, now);
 		for (uint32_t i = 0; i < load.entity_count; i++) {
@@ -246,6 +250,7 @@ static void answered(void *arg, const struct troupe_answer *answer)
 			load.odd++;
 		}
 		op->late |= answer->code != TROUPE_BUSY && answer->code != TROUPE_E_CONNECT;
+		++*load.given_up;
 		put_ready(op);
 	}
 	load.under_way--;
@@ -332,12 +337,12 @@ static void run(uint64_t rate)
 	pthread_mutex_unlock(&load.lock);
 }
 
-static void *map_counter(const char *path)
+static void *map_counters(const char *path)
 {
 	FILE *file = fopen(path, "r+");
 	void *at = file == NULL ? MAP_FAILED
-				: mmap(NULL, sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED,
-					  fileno(file), 0);
+				: mmap(NULL, 2 * sizeof(uint64_t), PROT_READ | PROT_WRITE,
+					  MAP_SHARED, fileno(file), 0);
 	if (at == MAP_FAILED) {
 		perror(path);
 		exit(1);
@@ -349,14 +354,16 @@ static void *map_counter(const char *path)
 int main(int argc, char **argv)
 {
 	if (argc < 8 || argc - 7 > 65536) {
-		fprintf(stderr, "load URL HISTORY ACKED SEED RATE OUTSTANDING ENTITY...\n");
+		fprintf(stderr, "load URL[,URL] HISTORY COUNTS SEED RATE OUTSTANDING ENTITY...\n");
 		return 2;
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a run that fails leaves nothing behind */
 	signal(SIGTERM, on_stop);
 	signal(SIGPIPE, SIG_IGN);
 	load.history = fopen(argv[2], "w");
-	load.acked = map_counter(argv[3]);
+	load.acked = map_counters(argv[3]);
+	load.given_up = load.acked + 1;
+	load.several = strchr(argv[1], ',') != NULL;
 	load.seed = strtoull(argv[4], NULL, 10);
 	load.limit = (uint32_t)strtoul(argv[6], NULL, 10);
 	load.entities = argv + 7;

@@ -25,10 +25,15 @@ OPEN_ENDED = {w.UNKNOWN, w.TIMEOUT}
 
 
 class Plan:
-	"""What the clients do. rate: operations per second of all clients together."""
+	"""What the clients do. rate: operations per second of all clients together. nodes: a port, or
+	the addresses of several nodes; a client goes to any and changes when that one does not answer.
+	timeout: seconds until it gives an answer up."""
 
-	def __init__(self, port, folder, seed, clients=16, shared=32, rate=3000, batch=16, ref_bytes=0):
-		self.port, self.folder, self.seed = port, folder, seed
+	def __init__(self, nodes, folder, seed, clients=16, shared=32, rate=3000, batch=16, ref_bytes=0,
+	             timeout=10.0):
+		self.nodes = [nodes] if isinstance(nodes, int) else list(nodes)
+		self.several = len(self.nodes) > 1
+		self.timeout, self.folder, self.seed = timeout, folder, seed
 		self.clients, self.rate, self.batch, self.ref_bytes = clients, rate, batch, ref_bytes
 		self.shared = [f"s{seed}-{i}" for i in range(shared)]
 		self.own = [f"p{seed}-{i}" for i in range(clients)]
@@ -36,16 +41,19 @@ class Plan:
 	def entities(self):
 		return self.shared + self.own
 
+	def urls(self):
+		return ",".join("tcp://%s:%d" % w.address_of(node) for node in self.nodes)
+
 
 class Pending:
 	"""An operation that has no answer yet."""
 	__slots__ = ("id", "entity", "kind", "amount", "expected", "t0", "attempts", "late", "ref",
-	             "repeat")
+	             "repeat", "after")
 
 	def __init__(self, cid, entity, kind, amount=0, expected=h.ANY, ref=""):
 		self.id, self.entity, self.kind = cid, entity, kind
 		self.amount, self.expected, self.ref = amount, expected, ref
-		self.t0 = self.attempts = self.late = self.repeat = 0
+		self.t0 = self.attempts = self.late = self.repeat = self.after = 0
 
 	def again(self):
 		"""The same command once more, as an operation of its own."""
@@ -56,6 +64,9 @@ class Pending:
 	def encode(self, call_id):
 		if self.kind == h.READ:
 			return w.call(call_id, w.QUERY, "account", self.entity, "Balance")
+		if self.kind == h.STALE:
+			return w.call(call_id, w.QUERY, "account", self.entity, "Balance", stale=1,
+			              after=self.after)
 		return w.call(call_id, w.COMMAND, "account", self.entity, w.COMMANDS[self.kind],
 		              w.command_payload(self.kind, self.amount, self.ref), self.id.encode(),
 		              self.expected + 1 if self.expected != h.ANY else 0)
@@ -72,6 +83,7 @@ class Client:
 		self.ancient = []               # answered at any time, a fair sample of 200
 		self.answered = 0
 		self.known = {}                 # entity -> newest sequence number seen
+		self.marks = {}                 # entity -> sequence number and offset of an answer
 		self.odd = {}                   # answers nobody should get: text -> count
 		self.codes = {}                 # codes that were repeated: name -> count
 		self.file = open(os.path.join(plan.folder, f"history.{number}"), "a", encoding="ascii")
@@ -92,10 +104,19 @@ class Client:
 	def deposit(self, cid, entity, amount, expected=h.ANY):
 		return Pending(cid, entity, "deposit", amount, expected, "r" * self.plan.ref_bytes)
 
+	def stale_read(self, entity):
+		"""One of a replica, every other time not older than an answer this client has."""
+		op = Pending(self.fresh(), entity, h.STALE)
+		if entity in self.marks and self.rnd.random() < .5:
+			op.expected, op.after = self.marks[entity]
+		return op
+
 	def make(self):
 		"""Appends one or two operations."""
 		x, entity, rnd = self.rnd.random(), self.entity(), self.rnd
-		if x < .20:
+		if x < .04 and self.plan.several:
+			self.ready.append(self.stale_read(entity))
+		elif x < .20:
 			self.ready.append(Pending(self.fresh(), entity, h.READ))
 		elif x < .50:
 			self.ready.append(self.deposit(self.fresh(), entity, rnd.randrange(1, 10_000)))
@@ -126,10 +147,15 @@ class Client:
 			op.attempts += 1
 		try:
 			if self.link is None:
-				self.link = w.Link(self.plan.port)
+				self.link = w.Link(self.rnd.choice(self.plan.nodes), self.plan.timeout,
+				                   min(self.plan.timeout, 1.0))
+		except OSError:
+			self.drop(batch, False)
+			return
+		try:
 			got = self.link.ask(b"".join(op.encode(i + 1) for i, op in enumerate(batch)))
 		except OSError as error:
-			self.drop(batch, isinstance(error, TimeoutError))
+			self.drop(batch, self.plan.several or isinstance(error, TimeoutError))
 			return
 		end = time.monotonic_ns()
 		by_id = {a.call_id: a for a in got}
@@ -140,7 +166,8 @@ class Client:
 			time.sleep(self.rnd.uniform(.005, .03))
 
 	def drop(self, batch, late):
-		"""Nothing is known about a batch. A timeout leaves it under way on a living node."""
+		"""Nothing is known about a batch. A timeout leaves it under way on a living node, and so
+		does the end of one that others have had it from."""
 		if self.link is not None:
 			self.link.close()
 			self.link = None
@@ -156,11 +183,13 @@ class Client:
 			op.late = 1
 			return False
 		if got.code in RETRY:
-			op.late |= got.code in OPEN_ENDED and op.kind != h.READ
+			op.late |= got.code in OPEN_ENDED and op.kind in h.WRITES
 			name = w.CODE_NAMES[got.code]
 			self.codes[name] = self.codes.get(name, 0) + 1
 			return False
 		outcome = {w.OK: h.OK, w.REFUSED: h.REJECTED, w.CONFLICT: h.CONFLICT}.get(got.code)
+		if op.kind == h.STALE and got.code == w.NOT_FOUND:
+			outcome = h.OK  # that replica has not heard of the account: its version is 0
 		if outcome is None:
 			self.note(f"{w.CODE_NAMES[got.code]}: {got.error}")
 			op.late = 1
@@ -170,7 +199,8 @@ class Client:
 		                     now, outcome, got.seq, balance, got.offset, int(got.repeated),
 		                     op.attempts, int(op.late)).line() + "\n")
 		self.known[op.entity] = max(got.seq, self.known.get(op.entity, 0))
-		if outcome == h.OK and op.kind != h.READ:
+		if outcome == h.OK and op.kind in h.WRITES:
+			self.marks[op.entity] = got.seq, got.offset
 			self.settled(op)
 		return True
 
@@ -319,15 +349,19 @@ class LibraryLoad(Load):
 	def start(self):
 		open_accounts(self.plan, self.stop)
 		with open(self.count_path, "wb") as f:
-			f.write(bytes(8))
+			f.write(bytes(16))
 		with open(self.count_path, "r+b") as f:
-			self.counter = mmap.mmap(f.fileno(), 8)
+			self.counter = mmap.mmap(f.fileno(), 16)
 		self.process = subprocess.Popen(
-			[self.program, f"tcp://127.0.0.1:{self.plan.port}", self.history_path, self.count_path,
+			[self.program, self.plan.urls(), self.history_path, self.count_path,
 			 str(self.plan.seed), str(self.plan.rate), str(self.under_way), *self.plan.entities()])
 
 	def count(self):
 		return int.from_bytes(self.counter[:8], sys.byteorder)
+
+	def failures(self):
+		"""Operations that the library gave up and this program asked for again."""
+		return int.from_bytes(self.counter[8:16], sys.byteorder)
 
 	def finish(self):
 		self.process.terminate()

@@ -143,16 +143,16 @@ class Part:
 		self.path = path
 
 
-def read_everything(port, entities):
-	"""Streams by entity, the feed, and the balances, as the node tells them now."""
-	link = w.connect(port)
+def read_everything(node, entities, position=""):
+	"""Streams by entity, the feed from a position, and the balances, as the node tells them now."""
+	link = w.connect(node)
 	try:
 		streams, balances = {}, {}
 		for entity in entities:
 			streams[entity] = [event(s) for s in w.read_stream(link, entity)]
 			_, balances[entity] = w.read_balance(link, entity)
 		known = set(entities)
-		feed = [(s.entity, event(s)) for s in w.read_feed(link) if s.entity in known]
+		feed = [(s.entity, event(s)) for s in w.read_feed(link, position) if s.entity in known]
 		return streams, feed, balances
 	finally:
 		link.close()
@@ -166,9 +166,9 @@ class Verdict:
 	"""Compares a load's history with what the node holds, and, when nothing was found, shows that
 	faults would have been."""
 
-	def __init__(self, run, port, seed, plant=True):
+	def __init__(self, run, node, seed, plant=True, position=""):
 		self.ops = run.history()
-		self.streams, feed, balances = read_everything(port, run.plan.entities())
+		self.streams, feed, balances = read_everything(node, run.plan.entities(), position)
 		self.errors = h.check(self.ops, self.streams, feed, balances)
 		self.planted, self.found, self.complaints = \
 			h.plant_all(self.ops, self.streams, seed) if plant and not self.errors else (0, 0, [])
@@ -178,7 +178,7 @@ class Verdict:
 		return not (self.errors or self.complaints or self.odd)
 
 	def figures(self):
-		writes = [op for op in self.ops if op.kind != h.READ]
+		writes = [op for op in self.ops if op.kind in h.WRITES]
 		ok = {op.id for op in writes if op.outcome == h.OK}
 		retried = [op for op in writes if op.attempts > 1]
 		return {
@@ -242,10 +242,10 @@ def wait_for_material(run, daemon, least=1500):
 	wait_for_answers(run, daemon, max(0, least - run.count()))
 
 
-def make_load(scratch, port, seed, library=False, **more):
+def make_load(scratch, nodes, seed, library=False, **more):
 	folder = os.path.join(scratch.path, "history")
 	os.makedirs(folder, exist_ok=True)
-	plan = load.Plan(port, folder, seed, **more)
+	plan = load.Plan(nodes, folder, seed, **more)
 	if not library:
 		return load.Load(plan)
 	return load.LibraryLoad(plan, os.path.join(ROOT, "build", "release", "tests", "chaos", "load"))

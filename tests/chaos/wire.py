@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 
-COMMAND, QUERY, EVENTS, STATE, FEED, TYPES, STATUS, PING = range(8)
+COMMAND, QUERY, EVENTS, STATE, FEED, TYPES, STATUS, PING, CLUSTER = range(9)
 (OK, REFUSED, CONFLICT, BAD_REQUEST, NOT_FOUND, BUSY, UNAVAILABLE, UNKNOWN, QUARANTINED, TOO_LARGE,
  TIMEOUT, INTERNAL) = range(12)
 CODE_NAMES = ("OK REFUSED CONFLICT BAD_REQUEST NOT_FOUND BUSY UNAVAILABLE UNKNOWN QUARANTINED "
@@ -81,17 +81,19 @@ def signed(n):
 # ---- messages ---------------------------------------------------------------------------------
 
 Answer = collections.namedtuple("Answer", "call_id code shard offset seq payload error "
-                                          "retry_after_ms events command_id repeated")
-NO_ANSWER = Answer(0, OK, 0, 0, 0, b"", "", 0, 0, b"", 0)
+                                          "retry_after_ms events command_id repeated node")
+NO_ANSWER = Answer(0, OK, 0, 0, 0, b"", "", 0, 0, b"", 0, 0)
 ANSWER_NAMES = (None,) + Answer._fields
 
 
 def call(call_id, kind, type_="", id_="", name="", payload=b"", command_id=b"", expected=0,
-         json=0, timeout_ms=0):
-	"""One Call, as it stands in a Batch. expected: the sequence number plus 1, 0 for any."""
+         json=0, timeout_ms=0, stale=0, after=0):
+	"""One Call, as it stands in a Batch. expected: the sequence number plus 1, 0 for any. stale: by
+	the asked node's own replica; after: an offset of the entity's shard that it must include."""
 	return chunk(1, number(1, call_id) + chunk(2, type_) + chunk(3, id_) + chunk(4, name)
 	             + chunk(5, payload) + chunk(6, command_id) + number(7, expected)
-	             + number(8, kind) + number(9, json) + number(10, timeout_ms), True)
+	             + number(8, kind) + number(9, json) + number(10, timeout_ms)
+	             + number(11, stale) + number(12, after), True)
 
 
 def calls(batch):
@@ -190,13 +192,19 @@ def handshake(sock, mine, theirs):
 		raise ConnectionError("not the peer's protocol")
 
 
+def address_of(node):
+	"""(host, port) of a node that is named by these two, or by its port on this machine."""
+	return ("127.0.0.1", node) if isinstance(node, int) else tuple(node)
+
+
 class Link:
 	"""One REQ connection, one batch at a time. Never repeats anything by itself: OSError means that
 	the outcome of what was asked is unknown, and the link is to be closed."""
 
-	def __init__(self, port, timeout=10.0):
-		self.sock = socket.create_connection(("127.0.0.1", port), timeout)
+	def __init__(self, node, timeout=10.0, connect_timeout=None):
+		self.sock = socket.create_connection(address_of(node), connect_timeout or timeout)
 		try:
+			self.sock.settimeout(timeout)
 			self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 			handshake(self.sock, REQ, REP)
 		except BaseException:
@@ -218,19 +226,19 @@ class Link:
 		self.sock.close()
 
 
-def connect(port, seconds=30.0, alive=lambda: True):
+def connect(node, seconds=30.0, alive=lambda: True):
 	"""A link to a node that answers a ping, tried until the time is over or alive() is false."""
 	end = time.monotonic() + seconds
 	while True:
 		try:
-			link = Link(port)
+			link = Link(node)
 			if link.ask(call(1, PING))[0].code == OK:
 				return link
 			link.close()
 		except OSError:
 			pass
 		if not alive() or time.monotonic() > end:
-			raise TimeoutError(f"no node answers on port {port}")
+			raise TimeoutError(f"no node answers on {node}")
 		time.sleep(.01)
 
 
@@ -254,12 +262,13 @@ def ask_one(link, encoded):
 		time.sleep(.05)
 
 
-def read_stream(link, entity):
+def read_stream(link, entity, stale=0):
 	"""All events of one account, page by page."""
 	events, at = [], 1
 	while True:
 		payload = number(1, at) + number(2, 1000)
-		got = ask_one(link, call(1, EVENTS, "account", entity, payload=payload))
+		got = ask_one(link, call(1, EVENTS, "account", entity, payload=payload,
+		                          stale=stale))
 		page, _, next_seq, more = event_page(got.payload)
 		events += page
 		if not more or next_seq <= at:
@@ -267,9 +276,9 @@ def read_stream(link, entity):
 		at = next_seq
 
 
-def read_feed(link):
-	"""The whole feed of all shards, from the beginning to the end of now."""
-	events, position = [], ""
+def read_feed(link, position=""):
+	"""The feed of all shards, from the beginning or a position to the end of now."""
+	events = []
 	while True:
 		payload = chunk(1, position) + number(4, 1000)
 		got = ask_one(link, call(1, FEED, payload=payload))
@@ -283,6 +292,11 @@ def read_feed(link):
 def read_balance(link, entity):
 	got = ask_one(link, call(1, QUERY, "account", entity, "Balance"))
 	return got.seq, balance_of(got.payload)
+
+
+def end_of_feed(link):
+	"""Position of what is stored next."""
+	return event_page(ask_one(link, call(1, FEED, payload=chunk(1, "end"))).payload)[1]
 
 
 def read_status(link):

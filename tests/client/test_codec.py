@@ -5,6 +5,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -39,15 +40,24 @@ class Codec(unittest.TestCase):
         sent = t.encode_call(t.command("a", "b", "C", command_id=b"x", expected=0, json=False), 1)
         self.assertEqual(dict(t.fields(sent[2:]))[7], 1)
 
+    def test_reads_say_stale_and_after(self):
+        sent = t.encode_call(t.query("a", "b", "Q", stale=True, after=300), 1)
+        got = dict(t.fields(sent[2:]))
+        self.assertEqual((got[8], got[11], got[12]), (t.QUERY, 1, 300))
+        got = dict(t.fields(t.encode_call(t.query("a", "b", "Q"), 1)[2:]))
+        self.assertNotIn(11, got)
+        self.assertNotIn(12, got)
+
     def test_a_command_gets_an_id(self):
         self.assertEqual(len(t.command("a", "b", "C").command_id), 16)
 
     def test_reads_every_field_of_an_answer(self):
         body = (t.number(1, 7) + t.number(2, 1) + t.number(3, 63) + t.number(4, 1 << 40)
                 + t.number(5, 9) + t.chunk(6, b"p") + t.chunk(7, "no") + t.number(8, 20)
-                + t.number(9, 2) + t.chunk(10, b"id") + t.number(11, 1) + t.number(99, 5))
+                + t.number(9, 2) + t.chunk(10, b"id") + t.number(11, 1) + t.number(12, 3)
+                + t.number(99, 5))
         self.assertEqual(t.decode_answers(t.chunk(1, body)), [t.Answer(
-            1, "no", b"p", 9, 1 << 40, 63, 2, True, b"id", 20, 7)])
+            1, "no", b"p", 9, 1 << 40, 63, 2, True, b"id", 20, 7, 3)])
 
     def test_reads_a_page(self):
         event = (t.chunk(1, "a") + t.chunk(2, "b") + t.number(3, 4) + t.chunk(6, "M")
@@ -55,6 +65,10 @@ class Codec(unittest.TestCase):
         page = t.decode_page(t.chunk(1, event) + t.chunk(2, "f1.") + t.number(3, 5) + t.number(4, 1))
         self.assertEqual((page.position, page.next_seq, page.more), ("f1.", 5, True))
         self.assertEqual((page.events[0].payload, page.events[0].tags), ({"x": 1}, ["t1", "t2"]))
+
+
+def OK(call):  # noqa: N802
+    return t.number(1, call[1])
 
 
 class FakeNode:
@@ -129,6 +143,77 @@ class Retries(unittest.TestCase):
             client.ping()
         client.close()
         node.close()
+
+
+class Several(unittest.TestCase):
+    """A client that knows two nodes, beginning with each."""
+
+    def both_ways(self, first, second, deadline_s=10):
+        """Yields client, the node it begins with, and the other."""
+        for order in (0, 1):
+            nodes = [FakeNode(first), FakeNode(second)]
+            urls = ["tcp://127.0.0.1:%d" % n.port for n in nodes]
+            client = t.RetryingClient(",".join(urls if order == 0 else urls[::-1]), None, deadline_s)
+            client.at = order
+            with self.subTest(order=order):
+                yield client, nodes[0], nodes[1]
+            client.close()
+            for node in nodes:
+                node.close()
+
+    def test_reads_a_list_of_urls(self):
+        self.assertEqual(t.parse_urls("tcp://a:1,tcp://[::1]:2"), [("a", 1), ("::1", 2)])
+        for bad in ("", "tcp://a:1,", "ipc:///x", "tcp://a", "tcp://a:1,,tcp://b:2"):
+            with self.assertRaises(ValueError):
+                t.parse_urls(bad)
+
+    def test_goes_to_the_next_node_with_the_same_command_id(self):
+        for answer in (None, *(lambda c, code=code: t.number(1, c[1]) + t.number(2, code)
+                               for code in t.REPEATABLE)):
+            for client, first, second in self.both_ways([answer], [OK]):
+                self.assertEqual(client.command("a", "b", "C").code, t.OK)
+                self.assertEqual(first.seen[0][0][6], second.seen[0][0][6])
+                self.assertEqual(client.attempts, 2)
+
+    def test_a_dead_node_costs_no_pause(self):
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            port = unused.getsockname()[1]
+        node = FakeNode([OK])
+        client = t.RetryingClient("tcp://127.0.0.1:%d,tcp://127.0.0.1:%d" % (port, node.port), None, 10)
+        client.at = 0
+        start = time.monotonic()
+        self.assertEqual(client.command("a", "b", "C").code, t.OK)
+        self.assertLess(time.monotonic() - start, 1)
+        self.assertEqual(client.attempts, 1)
+        client.close()
+        node.close()
+
+    def test_a_node_that_says_nothing_is_left(self):
+        # It takes the connection and not a byte of it, as a process that is stopped.
+        frozen = socket.create_server(("127.0.0.1", 0))
+        node = FakeNode([OK])
+        client = t.RetryingClient("tcp://127.0.0.1:%d,tcp://127.0.0.1:%d"
+                                  % (frozen.getsockname()[1], node.port), None, 10)
+        client.at = 0
+        start = time.monotonic()
+        self.assertEqual(client.command("a", "b", "C").code, t.OK)
+        self.assertLess(time.monotonic() - start, 5)
+        client.close()
+        node.close()
+        frozen.close()
+
+    def test_the_node_is_told_how_long_the_client_waits(self):
+        for client, first, _ in self.both_ways([OK], []):
+            client.command("a", "b", "C")
+            self.assertEqual(first.seen[0][0][10], 2000)
+        for client, first, _ in self.both_ways([OK], []):
+            client.command("a", "b", "C", timeout_ms=30)
+            self.assertEqual(first.seen[0][0][10], 30)
+
+    def test_gives_up_at_the_deadline(self):
+        client = t.RetryingClient("tcp://127.0.0.1:1,tcp://127.0.0.1:2", None, .05)
+        with self.assertRaises(OSError):
+            client.ping()
 
 
 if __name__ == "__main__":

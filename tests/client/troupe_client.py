@@ -5,7 +5,8 @@
     answers = client.send_batch([command("account", "ann", "Deposit", {"amount": 1}) for _ in range(128)])
 
 TroupeClient never repeats anything: OSError means that the outcome is unknown and that the client is
-to be closed. RetryingClient repeats with the same command id until its deadline. One thread each.
+to be closed. RetryingClient repeats with the same command id until its deadline, and goes from node
+to node when it was given several. One thread each.
 Payloads are dicts (sent as JSON) or bytes; with json=True answers come back as parsed JSON.
 """
 import collections
@@ -15,8 +16,9 @@ import random
 import socket
 import struct
 import time
+import urllib.parse
 
-COMMAND, QUERY, EVENTS, STATE, FEED, TYPES, STATUS, PING = range(8)
+COMMAND, QUERY, EVENTS, STATE, FEED, TYPES, STATUS, PING, CLUSTER = range(9)
 (OK, REFUSED, CONFLICT, BAD_REQUEST, NOT_FOUND, BUSY, UNAVAILABLE, UNKNOWN, QUARANTINED, TOO_LARGE,
  TIMEOUT, INTERNAL) = range(12)
 CODE_NAMES = ("OK REFUSED CONFLICT BAD_REQUEST NOT_FOUND BUSY UNAVAILABLE UNKNOWN QUARANTINED "
@@ -26,9 +28,10 @@ HANDSHAKE = b"\0SP\0\0\x30\0\0"
 HANDSHAKE_OF_NODE = b"\0SP\0\0\x31\0\0"
 MESSAGE_MAX = 64 << 20
 
-Call = collections.namedtuple("Call", "kind type id name payload command_id expected json timeout_ms")
+Call = collections.namedtuple("Call", "kind type id name payload command_id expected json timeout_ms "
+                                      "stale after", defaults=(False, 0))
 Answer = collections.namedtuple("Answer", "code error payload seq offset shard events repeated "
-                                          "command_id retry_after_ms call_id")
+                                          "command_id retry_after_ms call_id node", defaults=(0,))
 Event = collections.namedtuple("Event", "type id seq shard offset manifest version payload time_ms "
                                         "command_id tags")
 Page = collections.namedtuple("Page", "events position next_seq more")
@@ -109,14 +112,15 @@ def fields(data):
 # ---- messages ---------------------------------------------------------------------------------
 
 def _call(kind, type_="", id_="", name="", payload=b"", command_id=None, expected=None, json=True,
-          timeout_ms=0):
+          timeout_ms=0, stale=False, after=0):
     if isinstance(payload, dict):
         if not json:
             raise TypeError("a dict is sent as JSON")
         payload = json_.dumps(payload).encode()
     if isinstance(command_id, str):
         command_id = command_id.encode()
-    return Call(kind, type_, id_, name, payload, command_id or b"", expected, json, timeout_ms)
+    return Call(kind, type_, id_, name, payload, command_id or b"", expected, json, timeout_ms,
+                stale, after)
 
 
 def command(type_, id_, name, payload=b"", command_id=None, expected=None, json=True, timeout_ms=0):
@@ -126,9 +130,11 @@ def command(type_, id_, name, payload=b"", command_id=None, expected=None, json=
                  timeout_ms)
 
 
-def query(type_, id_, name, payload=b"", json=True, timeout_ms=0):
-    """For send_batch."""
-    return _call(QUERY, type_, id_, name, payload, json=json, timeout_ms=timeout_ms)
+def query(type_, id_, name, payload=b"", json=True, timeout_ms=0, stale=False, after=0):
+    """For send_batch. stale: from what the node that is asked has. after: an offset in the entity's
+    shard that the answer must include."""
+    return _call(QUERY, type_, id_, name, payload, json=json, timeout_ms=timeout_ms, stale=stale,
+                 after=after)
 
 
 def encode_call(call, call_id):
@@ -137,12 +143,13 @@ def encode_call(call, call_id):
     body = b"".join((
         number(1, call_id), chunk(2, call.type), chunk(3, call.id), chunk(4, call.name),
         chunk(5, call.payload), chunk(6, call.command_id), number(7, expected),
-        number(8, call.kind), number(9, call.json), number(10, call.timeout_ms)))
+        number(8, call.kind), number(9, call.json), number(10, call.timeout_ms),
+        number(11, call.stale), number(12, call.after)))
     return b"\x0a" + varint(len(body)) + body
 
 
 _ANSWER = (None, "call_id", "code", "shard", "offset", "seq", "payload", "error", "retry_after_ms",
-           "events", "command_id", "repeated")
+           "events", "command_id", "repeated", "node")
 _NOTHING = Answer(0, "", b"", 0, 0, 0, 0, False, b"", 0, 0)
 
 
@@ -256,12 +263,13 @@ class _Calls:
         return self.send_batch([command(type, id, name, payload, command_id, expected, json,
                                         timeout_ms)])[0]
 
-    def query(self, type, id, name, payload=b"", json=True, timeout_ms=0):
-        return self.send_batch([query(type, id, name, payload, json, timeout_ms)])[0]
+    def query(self, type, id, name, payload=b"", json=True, timeout_ms=0, stale=False, after=0):
+        return self.send_batch([query(type, id, name, payload, json, timeout_ms, stale, after)])[0]
 
-    def state(self, type, id, at_seq=0):
+    def state(self, type, id, at_seq=0, stale=False, after=0):
         """Answer with the state as a dict; at_seq 0: now."""
-        return self.send_batch([_call(STATE, type, id, payload=number(1, at_seq))])[0]
+        return self.send_batch([_call(STATE, type, id, payload=number(1, at_seq), stale=stale,
+                                      after=after)])[0]
 
     def _read(self, call):
         answer = self.send_batch([call])[0]
@@ -269,10 +277,11 @@ class _Calls:
             raise CallFailed(answer)
         return answer.payload
 
-    def events(self, type, id, from_seq=1, limit=0, wait_ms=0, json=True):
+    def events(self, type, id, from_seq=1, limit=0, wait_ms=0, json=True, stale=False, after=0):
         """A page of an entity's stream; go on at .next_seq."""
         payload = number(1, from_seq) + number(2, limit) + number(3, wait_ms)
-        return decode_page(self._read(_call(EVENTS, type, id, payload=payload, json=json)), json)
+        return decode_page(self._read(_call(EVENTS, type, id, payload=payload, json=json,
+                                            stale=stale, after=after)), json)
 
     def feed(self, position="", type="", tag="", limit=0, wait_ms=0, json=True):
         """A page of the feed of all shards; go on at .position. "end": only what is new."""
@@ -285,6 +294,10 @@ class _Calls:
 
     def status(self):
         return self._read(_call(STATUS))
+
+    def cluster(self, name="status", payload=b""):
+        """name: "status" or "hash"; payload: a dict. Returns a dict."""
+        return self._read(_call(CLUSTER, name=name, payload=payload))
 
     def ping(self):
         self._read(_call(PING))
@@ -322,12 +335,30 @@ class TroupeClient(_Calls):
         return out
 
 
+def parse_urls(urls):
+    """"tcp://host:port,..." as a list of (host, port)."""
+    out = []
+    for url in urls.split(","):
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "tcp" or not parts.hostname or not parts.port:
+            raise ValueError("not tcp://HOST:PORT: %r" % url)
+        out.append((parts.hostname, parts.port))
+    return out
+
+
 class RetryingClient(_Calls):
     """Reconnects, and repeats what has no definite answer, with the same command id, until
-    deadline_s seconds have passed. Then: the last answer, or OSError when there was none."""
+    deadline_s seconds have passed. Then: the last answer, or OSError when there was none.
 
-    def __init__(self, host, port, deadline_s=30.0, timeout=10.0):
-        self.host, self.port, self.deadline_s, self.timeout = host, port, deadline_s, timeout
+    RetryingClient("tcp://a:7470,tcp://b:7470") knows several nodes of a cluster. It talks to one of
+    them, any, and asks the next when the connection breaks, when an answer takes longer than 2 s (4,
+    8 and 16 s in the next tries; for reads that may wait: `timeout`), or when the node serves
+    nothing of a message or turns a call away twice."""
+
+    def __init__(self, host, port=None, deadline_s=30.0, timeout=10.0):
+        self.nodes = parse_urls(host) if port is None else [(host, port)]
+        self.at = random.randrange(len(self.nodes))
+        self.deadline_s, self.timeout = deadline_s, timeout
         self.client = None
         self.attempts = 0  # messages sent so far
 
@@ -336,31 +367,55 @@ class RetryingClient(_Calls):
             self.client.close()
             self.client = None
 
-    def _attempt(self, calls, left_s):
+    def move_on(self):
+        """The next message goes to the next node, if there is one."""
+        if len(self.nodes) > 1:
+            self.close()
+            self.at = (self.at + 1) % len(self.nodes)
+
+    def _patience(self, calls, tries):
+        if len(self.nodes) == 1 or any(c.kind in _PAGES for c in calls):
+            return self.timeout
+        return min(2.0 * 2 ** min(tries, 3), self.timeout)
+
+    def _attempt(self, calls, left_s, tries):
+        patience = max(.05, min(self._patience(calls, tries), left_s))
+        if len(self.nodes) > 1:
+            # The node is to say in time that it has not begun: then nothing was written.
+            most = max(1, int(patience * 1000))
+            calls = [c._replace(timeout_ms=min(c.timeout_ms or most, most)) for c in calls]
         try:
             if self.client is None:
-                self.client = TroupeClient(self.host, self.port, max(.05, min(self.timeout, left_s)))
-            self.client.link.socket.settimeout(max(.05, min(self.timeout, left_s)))
+                # A node that is stopped takes connections, but says no word.
+                self.client = TroupeClient(*self.nodes[self.at], min(
+                    patience, 1.0 if len(self.nodes) > 1 else patience))
+            self.client.link.socket.settimeout(patience + (.5 if len(self.nodes) > 1 else 0))
             self.attempts += 1
             return self.client.send_batch(calls), None
         except (OSError, ValueError) as error:
             self.close()
+            self.move_on()
             return None, error
 
     def send_batch(self, calls):
-        out, open_, pause = [None] * len(calls), list(range(len(calls))), .005
+        out, open_, pause, tries = [None] * len(calls), list(range(len(calls))), .005, 0
         end = time.monotonic() + self.deadline_s
         while open_:
-            answers, error = self._attempt([calls[i] for i in open_], end - time.monotonic())
+            answers, error = self._attempt([calls[i] for i in open_], end - time.monotonic(), tries)
+            tries += 1
             wait, again = pause, []
             if answers is None:
                 again = open_
+                if tries < len(self.nodes):
+                    wait = 0  # another node has not been asked yet
             else:
                 for i, answer in zip(open_, answers):
                     out[i] = answer
                     if answer.code in REPEATABLE:
                         again.append(i)
                         wait = max(wait, answer.retry_after_ms / 1000)
+                if again and (tries > 1 or len(again) == len(open_)):
+                    self.move_on()
             open_, left = again, end - time.monotonic()
             if open_ and left <= 0:
                 if any(out[i] is None for i in open_):

@@ -136,6 +136,71 @@ static void long_ids_keep_apart(void **state)
 	assert_memory_not_equal(ka.bytes, kb.bytes, AC_KEY_BYTES);
 }
 
+/* Random adds, prunes and cuts against a plain array, few ids so that they come back: an id that
+ * was cut off is as it was before, one below is still exact. */
+static void a_tail_that_is_cut_off_was_never_seen(void **state)
+{
+	(void)state;
+	enum {
+		IDS = 400,
+		STEPS = 20000
+	};
+	struct ac_dedupe dedupe;
+	struct rt_random random;
+	static uint64_t at[STEPS + 1]; /* id by offset */
+	char text[64];
+	uint64_t last = 0, pruned = 0;
+	rt_random_seed(&random, 11);
+	ac_dedupe_init(&dedupe, 1000);
+	for (int step = 0; step < STEPS; step++) {
+		uint64_t dice = rt_random_below(&random, 100);
+		if (dice < 90) {
+			at[++last] = 1 + rt_random_below(&random, IDS);
+			struct ac_key key = key_of(at[last], text);
+			ac_dedupe_add(&dedupe, &key, last);
+		} else if (dice < 96) {
+			uint64_t back = rt_random_below(&random, 40);
+			last = last > pruned + back ? last - back : last;
+			ac_dedupe_cut(&dedupe, last + 1);
+		} else {
+			pruned = last > pruned + 60 ? last - 60 : pruned;
+			ac_dedupe_prune(&dedupe, pruned);
+		}
+		uint64_t id = 1 + rt_random_below(&random, IDS), expected = 0, offset = 0;
+		for (uint64_t i = pruned + 1; i <= last; i++) {
+			expected = at[i] == id ? i : expected;
+		}
+		struct ac_key key = key_of(id, text);
+		enum ac_seen seen = ac_dedupe_find(&dedupe, &key, &offset);
+		assert_int_equal(seen == AC_SEEN_RECENT, expected != 0);
+		assert_int_equal(offset, expected);
+	}
+	ac_dedupe_cut(&dedupe, 1);
+	assert_int_equal(dedupe.order_count, 0);
+	ac_dedupe_done(&dedupe);
+}
+
+static void a_reset_table_knows_nothing_and_says_so(void **state)
+{
+	(void)state;
+	struct ac_dedupe dedupe;
+	char text[64];
+	uint64_t offset;
+	ac_dedupe_init(&dedupe, 1000);
+	dedupe.complete = true;
+	ac_dedupe_cut(&dedupe, 1);
+	struct ac_key key = key_of(1, text);
+	ac_dedupe_add(&dedupe, &key, 900);
+	ac_dedupe_reset(&dedupe);
+	assert_int_equal(ac_dedupe_find(&dedupe, &key, &offset), AC_SEEN_PERHAPS);
+	ac_dedupe_add(&dedupe, &key, 1); /* offsets begin anew */
+	assert_int_equal(ac_dedupe_find(&dedupe, &key, &offset), AC_SEEN_RECENT);
+	ac_dedupe_reset(&dedupe);
+	dedupe.complete = true;
+	assert_int_equal(ac_dedupe_find(&dedupe, &key, &offset), AC_SEEN_NEVER);
+	ac_dedupe_done(&dedupe);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -145,6 +210,8 @@ int main(void)
 		cmocka_unit_test(an_incomplete_filter_never_says_never),
 		cmocka_unit_test(keeps_one_whole_window_through_generations),
 		cmocka_unit_test(long_ids_keep_apart),
+		cmocka_unit_test(a_tail_that_is_cut_off_was_never_seen),
+		cmocka_unit_test(a_reset_table_knows_nothing_and_says_so),
 	};
 	return cmocka_run_group_tests_name("actors/dedupe", tests, NULL, NULL);
 }

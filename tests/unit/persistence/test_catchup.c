@@ -143,7 +143,7 @@ static void what_is_committed_gets_its_rows(void **state)
 	assert_err(ps_store_sync(world->store, NULL), RT_OK);
 	world_crash(world);
 	open_with_tail(world);
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_int_equal(ps_store_index_watermark(world->store, shard), 0);
 	}
 	start(node);

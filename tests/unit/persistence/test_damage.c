@@ -71,7 +71,7 @@ static void make(struct world *world, bool clean)
 	if (child == 0) {
 		struct rt_errinfo info = {0};
 		need(world_try_open(world, &info) == RT_OK);
-		for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+		for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 			need(world_append(world, shard, RECORDS / 2) == RT_OK);
 			need(ps_store_sync(world->store, NULL) == RT_OK);
 			need(world_append(world, shard, RECORDS / 2) == RT_OK);
@@ -158,7 +158,7 @@ static int look(struct world *world)
 		struct rt_errinfo info = {0};
 		judge(world_try_open(world, &info), &info);
 		uint64_t total = 0;
-		for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+		for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 			uint64_t count = 0;
 			rt_err err = ps_store_read(
 				world->store, shard, 1, UINT64_MAX, world_count, &count, &info);
@@ -170,7 +170,7 @@ static int look(struct world *world)
 			look_at_ids(world->store, shard);
 			total += count;
 		}
-		_exit(total == RECORDS * WORLD_SHARDS ? WHOLE : ONE_MORE);
+		_exit(total == RECORDS * WORLD_LOGS ? WHOLE : ONE_MORE);
 	}
 	return child_result(child);
 }

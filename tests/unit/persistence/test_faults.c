@@ -110,7 +110,7 @@ static void a_commit_fails(struct world *world, rt_err expected)
 {
 	struct rt_errinfo info = {0};
 	rt_err err = RT_OK;
-	for (uint32_t shard = 0; err == RT_OK && shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; err == RT_OK && shard < WORLD_LOGS; shard++) {
 		err = world_append(world, shard, 1);
 	}
 	if (err == RT_OK) {
@@ -136,11 +136,11 @@ static void everything_acknowledged_is_there(struct world *world)
 	ps_store_close(world->store);
 	world->store = NULL;
 	world_open(world);
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_in_range(world_readable(world, shard), 50, 51);
 		world->offset[shard] = ps_store_last_offset(world->store, shard);
 	}
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_err(world_append(world, shard, 10), RT_OK);
 	}
 	assert_err(ps_store_sync(world->store, NULL), RT_OK);
@@ -190,7 +190,7 @@ static void close_under(struct world *world, const char *file, int code)
 	assert_true(atomic_load(&fault_hits) > 0);
 	disarm();
 	world_open(world);
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_int_equal(world_readable(world, shard), 50);
 	}
 }
@@ -346,7 +346,7 @@ static void a_wipe_that_is_cut_off_is_ended_by_an_open(void **state)
 	struct ps_verify_report report = {0};
 	assert_err(ps_store_verify(world->dir, NULL, NULL, &report, NULL), RT_OK);
 	assert_int_equal(report.problems, 0);
-	assert_int_equal(report.records, 2 * 50 + 2 * 4);
+	assert_int_equal(report.records, (WORLD_LOGS - 2) * 50 + 2 * 4);
 }
 
 static void an_open_that_cannot_write(void **state)

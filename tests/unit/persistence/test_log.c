@@ -11,8 +11,8 @@
 struct book {
 	struct world *world;
 	uint32_t term;
-	uint64_t first[WORLD_SHARDS], last[WORLD_SHARDS];
-	uint32_t terms[WORLD_SHARDS][4096]; /* by offset */
+	uint64_t first[WORLD_LOGS], last[WORLD_LOGS];
+	uint32_t terms[WORLD_LOGS][4096]; /* by offset */
 	struct ps_log_row rows[BATCH_MAX];
 	size_t count;
 };
@@ -116,7 +116,7 @@ static bool look_at(void *arg, uint64_t offset, struct rt_bytes bytes)
 static void check(const struct book *book)
 {
 	const struct ps_store *store = book->world->store;
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_int_equal(ps_store_first_offset(store, shard), book->first[shard]);
 		assert_int_equal(ps_store_last_offset(store, shard), book->last[shard]);
 		assert_int_equal(ps_store_durable_offset(store, shard), book->last[shard]);
@@ -152,7 +152,7 @@ static void check_reopened(struct book *book)
 	}
 	world_open(book->world);
 	check(book);
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_int_equal(
 			ps_store_index_watermark(book->world->store, shard), book->last[shard]);
 	}
@@ -189,7 +189,7 @@ static uint64_t rows_of(struct book *book, enum ps_family family, uint32_t shard
 static void a_tail_is_cut_and_written_again_in_one_batch(void **state)
 {
 	struct book *book = *state;
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		add(book, shard, 100);
 	}
 	commit(book);
@@ -286,7 +286,7 @@ static void put_snapshot(struct book *book, uint32_t shard, uint64_t seq)
 static void a_wipe_takes_the_log_and_what_is_derived(void **state)
 {
 	struct book *book = *state;
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		add(book, shard, 200);
 	}
 	commit(book);
@@ -444,7 +444,7 @@ static void any_order_of_changes_and_restarts(void **state)
 		uint64_t seed = number;
 		print_message("seed %llu\n", (unsigned long long)number);
 		for (uint32_t turn = 0; turn < 40; turn++) {
-			for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+			for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 				add_any(book, &seed, shard);
 			}
 			commit(book);
@@ -467,7 +467,7 @@ static int setup(void **state)
 	assert_non_null(book);
 	book->world = world_new();
 	book->term = 1;
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		book->first[shard] = 1;
 	}
 	world_open(book->world);

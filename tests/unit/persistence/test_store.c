@@ -22,7 +22,7 @@ static void reads_back_what_was_appended(void **state)
 	struct world *world = *state;
 	world_open(world);
 	world_fill(world, 100);
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_int_equal(world_readable(world, shard), 100);
 		assert_int_equal(ps_store_last_offset(world->store, shard), 100);
 		assert_int_equal(ps_store_durable_offset(world->store, shard), 100);
@@ -68,7 +68,7 @@ static void a_clean_close_leaves_no_log_to_replay(void **state)
 	world->store = NULL;
 	assert_int_equal(wal_bytes(world), 0);
 	world_open(world);
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_int_equal(ps_store_last_offset(world->store, shard), 500);
 		assert_int_equal(ps_store_index_watermark(world->store, shard), 500);
 		assert_int_equal(world_readable(world, shard), 500);
@@ -397,6 +397,103 @@ static void makes_64_shards_when_nobody_says_how_many(void **state)
 	assert_int_equal(ps_store_shard_count(world->store), 64);
 }
 
+/* Every test here fills it too; this one looks at what only its place could break. */
+static void the_log_of_the_cluster_is_one_more(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	uint32_t cluster = ps_store_shard_count(world->store);
+	assert_int_equal(ps_store_log_count(world->store), cluster + 1);
+	world_fill(world, 20);
+	char pid[32];
+	struct ps_snapshot taken = {.seq = 3, .offset = 9, .state = rt_bytes_str("state")}, got;
+	assert_err(ps_store_snapshot_put(world->store, cluster, world_pid(pid, 1), &taken, NULL),
+		RT_OK);
+	reopen(world);
+	assert_int_equal(world_readable(world, cluster), 20);
+	assert_int_equal(ps_store_index_watermark(world->store, cluster), 20);
+	uint64_t *offsets = NULL;
+	size_t count = 0;
+	assert_err(ps_store_index(world->store, cluster, world_pid(pid, 1), 1, 100, &offsets,
+			   &count, NULL),
+		RT_OK);
+	assert_int_equal(count, 3);
+	assert_int_equal(offsets[2], 17);
+	free(offsets);
+	uint64_t offset = 0;
+	assert_err(ps_store_dedupe(world->store, cluster, rt_bytes_str("s4-o17"), &offset, NULL),
+		RT_OK);
+	assert_int_equal(offset, 17);
+	assert_err(ps_store_snapshot_get(
+			   world->store, cluster, world_pid(pid, 1), UINT64_MAX, &got, NULL),
+		RT_OK);
+	free((void *)(uintptr_t)got.state.data);
+	/* It is wiped like any other, and alone. */
+	struct ps_log_row wipe = {.shard = cluster, .kind = PS_ROW_WIPE, .offset = 31};
+	assert_err(ps_store_append(world->store, &wipe, 1, NULL, 0, NULL), RT_OK);
+	assert_err(ps_store_sync(world->store, NULL), RT_OK);
+	reopen(world);
+	assert_int_equal(ps_store_first_offset(world->store, cluster), 31);
+	assert_int_equal(ps_store_last_offset(world->store, cluster), 30);
+	assert_err(ps_store_snapshot_get(
+			   world->store, cluster, world_pid(pid, 1), UINT64_MAX, &got, NULL),
+		RT_E_NOTFOUND);
+	assert_int_equal(world_readable(world, cluster - 1), 20);
+}
+
+static uint64_t hash_of(struct world *world, uint32_t shard, uint64_t upto, uint64_t last)
+{
+	struct ps_log_hash got;
+	assert_err(ps_store_hash(world->store, shard, upto, &got, NULL), RT_OK);
+	assert_int_equal(got.first, 1);
+	assert_int_equal(got.last, last);
+	return got.hash;
+}
+
+/* Records of the log of the other world's shard 0 into this one's shard 1: `swap` takes two of them
+ * in the other order, `flip` changes one bit of one. */
+static void copy_log(struct world *from, struct world *to, uint64_t swap, uint64_t flip)
+{
+	for (uint64_t offset = 1; offset <= 20; offset++) {
+		struct ps_log_row row = {.shard = 1, .offset = offset};
+		uint64_t source = offset == swap       ? offset + 1
+				  : offset == swap + 1 ? offset - 1
+						       : offset;
+		assert_err(ps_store_get(from->store, 0, source, &row.record, NULL), RT_OK);
+		if (offset == flip) {
+			((uint8_t *)(uintptr_t)row.record.data)[row.record.size - 1] ^= 0x10;
+		}
+		assert_err(ps_store_append(to->store, &row, 1, NULL, 0, NULL), RT_OK);
+		free((void *)(uintptr_t)row.record.data);
+	}
+	assert_err(ps_store_sync(to->store, NULL), RT_OK);
+}
+
+static void equal_logs_have_equal_hashes(void **state)
+{
+	struct world *world = *state;
+	world_open(world);
+	assert_err(world_append(world, 0, 20), RT_OK);
+	assert_int_equal(hash_of(world, 0, UINT64_MAX, 0), hash_of(world, 1, UINT64_MAX, 0));
+	assert_err(ps_store_sync(world->store, NULL), RT_OK);
+	uint64_t whole = hash_of(world, 0, UINT64_MAX, 20), part = hash_of(world, 0, 19, 19);
+	assert_int_not_equal(whole, part);
+	static const struct {
+		uint64_t swap, flip;
+		bool equal;
+	} copies[] = {{0, 0, true}, {7, 0, false}, {0, 1, false}, {0, 20, false}};
+	for (size_t i = 0; i < sizeof(copies) / sizeof(copies[0]); i++) {
+		struct world *other = world_new();
+		world_open(other);
+		copy_log(world, other, copies[i].swap == 0 ? UINT64_MAX - 1 : copies[i].swap,
+			copies[i].flip);
+		assert_int_equal(hash_of(other, 1, 100, 20) == whole, copies[i].equal);
+		assert_int_equal(
+			hash_of(other, 1, 19, 19) == part, copies[i].equal || copies[i].flip == 20);
+		world_free(other);
+	}
+}
+
 static void refuses_a_second_owner(void **state)
 {
 	struct world *world = *state;
@@ -426,9 +523,9 @@ static void counts_what_is_stored(void **state)
 	struct ps_verify_report report = {0};
 	struct rt_errinfo info = {0};
 	assert_err(ps_store_verify(world->dir, NULL, NULL, &report, &info), RT_OK);
-	assert_int_equal(report.records, 300 * WORLD_SHARDS);
-	assert_int_equal(report.entities, 8 * WORLD_SHARDS);
-	assert_int_equal(report.events, 600 * WORLD_SHARDS);
+	assert_int_equal(report.records, 300 * WORLD_LOGS);
+	assert_int_equal(report.entities, 8 * WORLD_LOGS);
+	assert_int_equal(report.events, 600 * WORLD_LOGS);
 	assert_int_equal(report.problems, 0);
 }
 
@@ -461,7 +558,7 @@ static void a_checkpoint_is_a_store_of_its_own(void **state)
 	struct ps_store *other = NULL;
 	assert_err(ps_store_open(&options, &other, &info), RT_OK);
 	assert_string_equal(ps_store_id(other), ps_store_id(world->store));
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_int_equal(ps_store_last_offset(other, shard), 300);
 	}
 	ps_store_close(other);
@@ -535,6 +632,8 @@ int main(void)
 		TEST(a_feed_is_read_with_filters),
 		TEST(refuses_another_shard_count),
 		TEST(makes_64_shards_when_nobody_says_how_many),
+		TEST(the_log_of_the_cluster_is_one_more),
+		TEST(equal_logs_have_equal_hashes),
 		TEST(refuses_a_second_owner),
 		TEST(makes_no_store_unless_told),
 		TEST(counts_what_is_stored),

@@ -50,7 +50,7 @@ static void damage(struct world *world, const char *pattern, uint8_t tail, struc
 {
 	char copy[80], path[200];
 	world_open(world);
-	world_fill(world, 60);
+	world_fill(world, 50); /* ends inside a block, see append_torn */
 	world_crash_copy(world, copy);
 	find_file(copy, pattern, path);
 	append_torn(path, tail);

@@ -10,7 +10,7 @@
 
 #define WORKERS 2u
 #define ROUNDS  60u
-#define RECORDS 20u
+#define RECORDS 24u
 
 struct node;
 
@@ -20,7 +20,7 @@ struct driver {
 	struct rt_worker *worker;
 	struct ps_stage *stage;
 	uint32_t index, rounds, in_flight, wrong;
-	uint64_t done_offset[WORLD_SHARDS];
+	uint64_t done_offset[WORLD_LOGS];
 	rt_err result;
 	struct ps_load load;
 	char pid[32];
@@ -122,13 +122,18 @@ static void round_done(struct ps_round *round, rt_err err)
 	}
 }
 
-/* A worker owns the shards whose number leaves its index. */
+/* A worker owns the shards whose number leaves its index, and so many of them. */
+static uint32_t owned(uint32_t worker)
+{
+	return (WORLD_LOGS - worker + WORKERS - 1) / WORKERS;
+}
+
 static void submit_round(struct driver *driver)
 {
 	struct world *world = driver->node->world;
 	struct ps_round *round = ps_round_acquire(driver->node->writer, driver->worker);
 	for (uint32_t i = 0; i < RECORDS; i++) {
-		uint32_t shard = (i % (WORLD_SHARDS / WORKERS)) * WORKERS + driver->index;
+		uint32_t shard = (i % owned(driver->index)) * WORKERS + driver->index;
 		uint64_t offset = ++world->offset[shard];
 		uint32_t entity = (uint32_t)(offset % 8);
 		struct rt_bytes record =
@@ -192,8 +197,8 @@ static void what_completes_is_there_after_reopening(void **state)
 	}
 	stop(node);
 	world_open(world);
-	uint64_t per_shard = ROUNDS * RECORDS * WORKERS / WORLD_SHARDS;
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
+		uint64_t per_shard = ROUNDS * RECORDS / owned(shard % WORKERS);
 		assert_int_equal(world_readable(world, shard), per_shard);
 		assert_int_equal(ps_store_index_watermark(world->store, shard), per_shard);
 	}
@@ -218,18 +223,18 @@ static void a_failure_answers_every_round(void **state)
 	for (uint32_t i = 0; i < WORKERS; i++) {
 		uv_sem_wait(&node->finished);
 	}
-	uint64_t acknowledged[WORLD_SHARDS];
+	uint64_t acknowledged[WORLD_LOGS];
 	for (uint32_t i = 0; i < WORKERS; i++) {
 		assert_int_equal(node->driver[i].wrong, 0);
 		assert_int_equal(node->driver[i].rounds, ROUNDS);
 		assert_true(node->driver[i].result != RT_OK);
-		for (uint32_t shard = i; shard < WORLD_SHARDS; shard += WORKERS) {
+		for (uint32_t shard = i; shard < WORLD_LOGS; shard += WORKERS) {
 			acknowledged[shard] = node->driver[i].done_offset[shard];
 		}
 	}
 	stop(node);
 	world_open(world);
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_true(world_readable(world, shard) >= acknowledged[shard]);
 	}
 }
@@ -322,7 +327,7 @@ static void the_index_follows_while_running(void **state)
 	rt_system_stop(node->system);
 	ps_indexer_stop(node->indexer);
 	node->indexer = NULL;
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_int_equal(
 			ps_store_index_watermark(store, shard), node->world->offset[shard]);
 	}

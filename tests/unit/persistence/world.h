@@ -15,12 +15,13 @@
 #include "tests/support/test.h"
 
 #define WORLD_SHARDS 4u
+#define WORLD_LOGS   (WORLD_SHARDS + 1u) /* with that of the cluster */
 
 struct world {
 	char dir[64];
 	struct ps_store *store;
-	uint64_t offset[WORLD_SHARDS]; /* last one */
-	uint64_t seq[WORLD_SHARDS][8]; /* last one of entity "t|e<n>" of a shard */
+	uint64_t offset[WORLD_LOGS]; /* last one */
+	uint64_t seq[WORLD_LOGS][8]; /* last one of entity "t|e<n>" of a shard */
 };
 
 static inline struct world *world_new(void)
@@ -153,7 +154,7 @@ static inline rt_err world_append(struct world *world, uint32_t shard, uint32_t 
 
 static inline void world_fill(struct world *world, uint32_t count)
 {
-	for (uint32_t shard = 0; shard < WORLD_SHARDS; shard++) {
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
 		assert_err(world_append(world, shard, count), RT_OK);
 	}
 	assert_err(ps_store_sync(world->store, NULL), RT_OK);

@@ -48,9 +48,11 @@ static struct pr_call rnd_call(void)
 		.payload = rnd_bytes(),
 		.command_id = rnd_bytes(),
 		.expected = rnd_number(),
-		.kind = (uint32_t)(rnd() % 9),
+		.kind = (uint32_t)(rnd() % 10),
 		.timeout_ms = (uint32_t)rnd_number(),
-		.json = rnd() % 2 == 0};
+		.json = rnd() % 2 == 0,
+		.stale = rnd() % 2 == 0,
+		.after = rnd_number()};
 }
 
 static ProtobufCBinaryData binary(struct rt_bytes bytes)
@@ -76,6 +78,8 @@ static void fill_call(Troupe__Call *out, const struct pr_call *call)
 	out->kind = call->kind;
 	out->json = call->json;
 	out->timeout_ms = call->timeout_ms;
+	out->stale = call->stale;
+	out->after = call->after;
 }
 
 static void assert_same_text(struct rt_bytes view, const char *text)
@@ -97,6 +101,8 @@ static void assert_same_call(const struct pr_call *view, const Troupe__Call *cal
 	assert_int_equal(view->kind, call->kind);
 	assert_int_equal(view->timeout_ms, call->timeout_ms);
 	assert_int_equal(view->json, call->json != 0);
+	assert_int_equal(view->stale, call->stale != 0);
+	assert_int_equal(view->after, call->after);
 }
 
 static void calls_are_the_bytes_protobuf_c_writes(void **state)
@@ -149,7 +155,8 @@ static void answers_are_the_bytes_protobuf_c_writes(void **state)
 			.payload = rnd_bytes(),
 			.error = rt_bytes_str(rnd_text()),
 			.command_id = rnd_bytes(),
-			.repeated = rnd() % 2 == 0};
+			.repeated = rnd() % 2 == 0,
+			.node = rnd_number()};
 		Troupe__Answer message = TROUPE__ANSWER__INIT;
 		message.call_id = answer.call_id;
 		message.code = answer.code;
@@ -162,6 +169,7 @@ static void answers_are_the_bytes_protobuf_c_writes(void **state)
 		message.error = text_of(answer.error);
 		message.command_id = binary(answer.command_id);
 		message.repeated = answer.repeated;
+		message.node = answer.node;
 		Troupe__Answer *pointer = &message;
 		Troupe__Answers answers = TROUPE__ANSWERS__INIT;
 		answers.n_answers = 1;
@@ -184,11 +192,84 @@ static void answers_are_the_bytes_protobuf_c_writes(void **state)
 		assert_int_equal(back.events, answer.events);
 		assert_int_equal(back.retry_after_ms, answer.retry_after_ms);
 		assert_int_equal(back.repeated, answer.repeated);
+		assert_int_equal(back.node, answer.node);
 		assert_true(rt_bytes_equal(back.payload, answer.payload));
 		assert_true(rt_bytes_equal(back.error, answer.error));
 		assert_true(rt_bytes_equal(back.command_id, answer.command_id));
 		assert_int_equal(pr_answers_next(&cursor, &back), 0);
 	}
+}
+
+static void a_body_alone_is_what_stands_in_the_message(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 2000; round++) {
+		struct pr_call call = rnd_call();
+		uint8_t whole[2048];
+		uint8_t body[2048];
+		size_t size = pr_call_body_size(&call);
+		size_t front = pr_call_size(&call) - size;
+		pr_call_put(whole, &call);
+		assert_ptr_equal(pr_call_body_put(body, &call), body + size);
+		assert_memory_equal(whole + front, body, size);
+		Troupe__Call message;
+		fill_call(&message, &call);
+		struct pr_call back;
+		assert_true(pr_call_body_get(rt_bytes_of(body, size), &back));
+		assert_same_call(&back, &message);
+
+		struct pr_answer answer = {.call_id = rnd_number(),
+			.error = rt_bytes_str(rnd_text()),
+			.node = rnd_number()};
+		size = pr_answer_body_size(&answer);
+		front = pr_answer_size(&answer) - size;
+		pr_answer_put(whole, &answer);
+		assert_ptr_equal(pr_answer_body_put(body, &answer), body + size);
+		assert_memory_equal(whole + front, body, size);
+		struct pr_answer again;
+		assert_true(pr_answer_body_get(rt_bytes_of(body, size), &again));
+		assert_int_equal(again.call_id, answer.call_id);
+		assert_int_equal(again.node, answer.node);
+		assert_true(rt_bytes_equal(again.error, answer.error));
+	}
+}
+
+static void a_body_alone_is_read_as_strictly_as_a_message(void **state)
+{
+	(void)state;
+	struct pr_call call;
+	struct pr_answer answer;
+	static const struct {
+		const char *bytes;
+		size_t size;
+	} bad[] = {
+		{"\x08", 1},                 /* call_id without its number */
+		{"\x0a\x01x", 3},            /* call_id as bytes */
+		{"\x3a\x03\xed\xa0\x80", 5}, /* error as a surrogate; expected as bytes */
+		{"\x58", 1},                 /* cut off */
+		{"\x62\x00", 2},             /* after and node as bytes */
+		{"\x5a\x00", 2},             /* stale and repeated as bytes */
+		{"\x08\x01\x0b", 3},         /* a group behind a good field */
+	};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct rt_bytes bytes = rt_bytes_of(bad[i].bytes, bad[i].size);
+		assert_false(pr_call_body_get(bytes, &call));
+		assert_false(pr_answer_body_get(bytes, &answer));
+	}
+	assert_true(pr_call_body_get(rt_bytes_of("", 0), &call));
+	assert_true(pr_answer_body_get(rt_bytes_of("", 0), &answer));
+	uint8_t body[512];
+	struct pr_call full = {.call_id = 1,
+		.type = rt_bytes_str("account"),
+		.name = rt_bytes_str("Deposit"),
+		.after = 300};
+	size_t size = pr_call_body_size(&full);
+	pr_call_body_put(body, &full);
+	unsigned accepted = 0;
+	for (size_t cut = 0; cut < size; cut++) {
+		accepted += pr_call_body_get(rt_bytes_of(body, cut), &call);
+	}
+	assert_int_equal(accepted, 4); /* before each of its four fields */
 }
 
 /* -1: the walk refuses; else the number of calls. Compares with protobuf-c on the way. */
@@ -234,7 +315,9 @@ static size_t two_calls(uint8_t *out)
 			.expected = 7,
 			.kind = (uint32_t)i + 1,
 			.timeout_ms = 5000,
-			.json = true};
+			.json = true,
+			.stale = true,
+			.after = 300};
 		at = pr_call_put(at, &call);
 	}
 	return (size_t)(at - out);
@@ -349,6 +432,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(calls_are_the_bytes_protobuf_c_writes),
 		cmocka_unit_test(answers_are_the_bytes_protobuf_c_writes),
+		cmocka_unit_test(a_body_alone_is_what_stands_in_the_message),
+		cmocka_unit_test(a_body_alone_is_read_as_strictly_as_a_message),
 		cmocka_unit_test(a_batch_cut_anywhere_is_refused_or_shorter),
 		cmocka_unit_test(walk_guard_and_protobuf_c_agree_on_damaged_batches),
 		cmocka_unit_test(refuses_what_is_no_field),

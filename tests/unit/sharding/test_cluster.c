@@ -376,7 +376,7 @@ static void announces_only_what_is_new(void **unused)
 	then_events(&g, 1);
 	announce(9, "tcp://h:1", "tcp://h:3");
 	then_refused(&g, "node 9 is not a member");
-	announce(2, "", "tcp://h:3");
+	announce(2, "h", "tcp://h:3");
 	then_refused(&g, "rpc must be a URL of at most 255 bytes");
 	done();
 }

@@ -2,6 +2,7 @@
 #include "tests/support/raftbed.h"
 
 #define ELECTION_MS 1000u
+#define HEARTBEAT_MS 100u
 
 static rt_err begin(struct bed *bed, uint64_t node, struct sh_raft_read *read)
 {
@@ -159,6 +160,7 @@ static void a_lease_lasts_half_an_election_timeout_from_the_start_of_a_round(voi
 	(void)state;
 	struct bed *bed = bed_new("1 2 3");
 	bed_elect(bed, 1);
+	bed_run(bed, HEARTBEAT_MS - bed->now % HEARTBEAT_MS); /* The next beat is far. */
 	bed_settle(bed);
 	bed_hold(bed, SH_MSG_APPEND_RESULT, 0, 1);
 	bed_drop(bed, SH_MSG_APPEND_RESULT, 0, 1);

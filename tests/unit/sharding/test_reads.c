@@ -83,7 +83,7 @@ static void a_heartbeat_repeats_a_lost_round(void **state)
 	(void)state;
 	assert_err(ask(bed, 1), RT_OK);
 	hostbed_forget(bed);
-	hostbed_wait(bed, 100);
+	hostbed_wait(bed, 1); /* One is due. */
 	assert_int_equal(bed->readable_count, 0);
 	assert_int_equal(hostbed_count(bed, SH_MSG_APPEND), 2);
 	hostbed_ack(bed, 2, 1);

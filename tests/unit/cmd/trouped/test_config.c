@@ -144,12 +144,118 @@ static void refuses_to_listen_to_the_world_unless_told(void **state)
 	assert_err(READ("--rpc", "tcp://0.0.0.0:7470", "--config", path), RT_OK);
 }
 
+static void other_nodes_call_the_port_after_the_clients(void **state)
+{
+	(void)state;
+	assert_err(READ("--create=yes"), RT_OK);
+	assert_string_equal(config.cluster, "tcp://127.0.0.1:7471");
+	assert_err(READ("--rpc", "tcp://127.0.0.1:0"), RT_OK);
+	assert_string_equal(config.cluster, "tcp://127.0.0.1:0");
+	assert_err(READ("--rpc", "ipc:///tmp/x", "--rpc", "tcp6://[::1]:81"), RT_OK);
+	assert_string_equal(config.cluster, "tcp6://[::1]:82");
+	assert_err(READ("--rpc", "ipc:///tmp/x"), RT_OK);
+	assert_string_equal(config.cluster, "tcp://127.0.0.1:0");
+	assert_err(READ("--rpc", "tcp://127.0.0.1:65535"), RT_E_INVAL);
+	assert_says("--cluster");
+	assert_err(READ("--rpc", "tcp://127.0.0.1:65535", "--cluster", "ipc:///tmp/c"), RT_OK);
+	assert_string_equal(config.cluster, "ipc:///tmp/c");
+	assert_err(READ("--cluster", "ws://127.0.0.1:5/x"), RT_E_INVAL);
+	assert_says("nodes talk over tcp or ipc");
+	assert_err(READ("--cluster", "x"), RT_E_INVAL);
+	assert_says("cluster: \"x\" is not a URL");
+}
+
+static void refuses_a_cluster_port_for_the_world_unless_told(void **state)
+{
+	(void)state;
+	assert_err(READ("--cluster", "tcp://10.0.0.1:7471"), RT_E_INVAL);
+	assert_says("cluster: other machines can reach tcp://10.0.0.1:7471");
+	assert_says("--insecure-listen-anywhere");
+	assert_err(READ("--cluster", "tcp://10.0.0.1:7471", "--insecure-listen-anywhere"), RT_OK);
+	/* Clients from everywhere are no reason to let in nodes from everywhere. */
+	assert_err(READ("--rpc", "tcp://0.0.0.0:7470", "--insecure-listen-anywhere"), RT_OK);
+	assert_string_equal(config.cluster, "tcp://127.0.0.1:7471");
+}
+
+static void an_address_for_everybody_needs_one_that_can_be_called(void **state)
+{
+	(void)state;
+	assert_err(READ("--rpc", "tcp://0.0.0.0:7470", "--insecure-listen-anywhere", "--join",
+			   "tcp://10.0.0.1:7470"),
+		RT_E_INVAL);
+	assert_says("--advertise-rpc");
+	assert_err(
+		READ("--cluster", "tcp://0.0.0.0:7471", "--insecure-listen-anywhere"), RT_E_INVAL);
+	assert_says("--advertise-cluster");
+	assert_err(READ("--rpc", "tcp://0.0.0.0:7470", "--advertise-rpc", "tcp://n1:7470",
+			   "--advertise-cluster", "tcp://n1:7471", "--insecure-listen-anywhere"),
+		RT_OK);
+	assert_string_equal(config.cluster, "tcp://0.0.0.0:7471");
+	assert_string_equal(config.advertise_rpc, "tcp://n1:7470");
+	assert_err(READ("--advertise-cluster", "tcp://0.0.0.0:7471"), RT_E_INVAL);
+	assert_says("advertise-cluster: nobody can call");
+	assert_err(READ("--advertise-rpc", "tcp://n1:0"), RT_E_INVAL);
+	assert_says("advertise-rpc: tcp://n1:0 has no port");
+	assert_err(READ("--advertise-rpc", "n1"), RT_E_INVAL);
+	assert_says("advertise-rpc: \"n1\" is not a URL");
+}
+
+static void joins_any_of_several_members(void **state)
+{
+	(void)state;
+	write_file("join = tcp://a:1,tcp://b:2\njoin = ipc:///c\n");
+	assert_err(READ("--config", path), RT_OK);
+	assert_int_equal(config.join.count, 3);
+	assert_string_equal(config.join.items[1], "tcp://b:2");
+	assert_err(READ("--config", path, "--join", "tcp://d:4"), RT_OK);
+	assert_int_equal(config.join.count, 1);
+	assert_string_equal(config.join.items[0], "tcp://d:4");
+	assert_err(READ("--join", "tcp://a:1,,tcp://b:2"), RT_E_INVAL);
+	assert_says("--join: \"tcp://a:1,,tcp://b:2\" has an empty item");
+	assert_err(READ("--join", "tcp://a:1,b"), RT_E_INVAL);
+	assert_says("join: \"b\" is not a URL");
+}
+
+static void a_heartbeat_comes_twice_within_an_election_timeout(void **state)
+{
+	(void)state;
+	assert_err(READ("--create=yes"), RT_OK);
+	assert_int_equal(config.replication, 3);
+	assert_int_equal(config.election_ms, 1000);
+	assert_int_equal(config.heartbeat_ms, 100);
+	assert_int_equal(config.dead_after_s, 60);
+	assert_err(READ("--election-ms", "300", "--heartbeat-ms", "149"), RT_OK);
+	assert_err(READ("--election-ms", "300", "--heartbeat-ms", "150"), RT_E_INVAL);
+	assert_says("less than half");
+	assert_err(READ("--election-ms", "200"), RT_E_INVAL);
+	assert_err(READ("--replication", "0"), RT_E_INVAL);
+	assert_says("--replication: 0 is too small; at least 1");
+	assert_err(READ("--replication", "6"), RT_E_INVAL);
+	assert_says("at most 5");
+}
+
+static void a_name_is_no_number(void **state)
+{
+	(void)state;
+	assert_err(READ("--name", "rack-2.n1_a"), RT_OK);
+	assert_string_equal(config.name, "rack-2.n1_a");
+	assert_err(READ("--name", "12"), RT_E_INVAL);
+	assert_says("name: not a number, found \"12\"");
+	assert_err(READ("--name", "a b"), RT_E_INVAL);
+	assert_says("name: letters, digits");
+	assert_err(
+		READ("--name", "12345678901234567890123456789012345678901234567890123456789012345"
+			       "x"),
+		RT_E_INVAL);
+	assert_says("at most 64 bytes");
+}
+
 static void prints_what_reads_back_the_same(void **state)
 {
 	(void)state;
 	assert_err(READ("--data", "/d", "--rpc", "ipc:///tmp/q", "--rpc", "tcp://127.0.0.1:9",
-			   "--memory", "1G", "--create", "no", "--log-level", "warn", "--shards",
-			   "16"),
+			   "--memory", "1G", "--create", "no", "--log-level", "warn", "--name",
+			   "n1", "--join", "tcp://127.0.0.1:1,tcp://127.0.0.1:2"),
 		RT_OK);
 	char *first = NULL, *second = NULL;
 	size_t size = 0;
@@ -163,6 +269,9 @@ static void prints_what_reads_back_the_same(void **state)
 	fclose(to);
 	assert_string_equal(first, second);
 	assert_non_null(strstr(first, "\nmemory = 1073741824\n"));
+	assert_non_null(strstr(first, "\njoin = tcp://127.0.0.1:2\n"));
+	assert_non_null(strstr(first, "\ncluster = tcp://127.0.0.1:10\n"));
+	assert_non_null(strstr(first, "\n# advertise-rpc = URL\n"));
 	free(first);
 	free(second);
 }
@@ -175,6 +284,12 @@ int main(void)
 		cmocka_unit_test(refuses_an_unknown_key_with_its_line_and_the_nearest),
 		cmocka_unit_test(refuses_values_that_make_no_sense),
 		cmocka_unit_test(refuses_to_listen_to_the_world_unless_told),
+		cmocka_unit_test(other_nodes_call_the_port_after_the_clients),
+		cmocka_unit_test(refuses_a_cluster_port_for_the_world_unless_told),
+		cmocka_unit_test(an_address_for_everybody_needs_one_that_can_be_called),
+		cmocka_unit_test(joins_any_of_several_members),
+		cmocka_unit_test(a_heartbeat_comes_twice_within_an_election_timeout),
+		cmocka_unit_test(a_name_is_no_number),
 		cmocka_unit_test(prints_what_reads_back_the_same),
 	};
 	return cmocka_run_group_tests(tests, make_file, remove_file);

@@ -121,14 +121,17 @@ static void each_try_carries_its_place_and_the_time_that_is_left(void **state)
 		.payload = "xyz",
 		.payload_size = 3,
 		.json = true,
-		.expected = 4};
+		.expected = 4,
+		.stale = true,
+		.after = 1 << 20};
 	struct pr_pending *pending = pr_pending_new(&call, id);
 	pending->deadline_ms = 10000;
-	static const uint64_t nows[] = {0, 9000, 9999, 10000, 20000};
-	static const uint32_t left[] = {10000, 1000, 1, 1, 1};
+	static const uint64_t nows[] = {0, 9000, 0, 9999, 20000};
+	static const uint64_t mosts[] = {UINT64_MAX, 1000, 2000, 2000, 2000};
+	static const uint32_t left[] = {10000, 1000, 2000, 1, 1};
 	for (uint32_t i = 0; i < 5; i++) {
 		uint8_t bytes[256];
-		uint8_t *end = pr_pending_put(bytes, pending, i * 200, nows[i]);
+		uint8_t *end = pr_pending_put(bytes, pending, i * 200, nows[i], mosts[i]);
 		assert_true(end <= bytes + pending->body_size + PR_PENDING_OVERHEAD);
 		struct rt_bytes cursor = rt_bytes_of(bytes, (size_t)(end - bytes));
 		struct pr_call view;
@@ -138,6 +141,8 @@ static void each_try_carries_its_place_and_the_time_that_is_left(void **state)
 		assert_int_equal(view.timeout_ms, left[i]);
 		assert_int_equal(view.expected, 5);
 		assert_true(view.json);
+		assert_true(view.stale);
+		assert_int_equal(view.after, 1 << 20);
 		assert_true(rt_bytes_equal(view.name, rt_bytes_str("Deposit")));
 		assert_true(rt_bytes_equal(view.payload, rt_bytes_str("xyz")));
 		assert_true(rt_bytes_equal(view.command_id, rt_bytes_of(id, 16)));

@@ -1,0 +1,233 @@
+/* A group that this node leads, towards what the coordinator's table wants of it, one step at a
+ * time: missing nodes are added without a vote, get one when they have caught up, those that should
+ * not be there are removed, and leadership goes to who should have it.
+ *
+ * Leadership moves without anybody noticing but by a pause: calls are held from the moment a
+ * hand-over is wanted; when nothing of the shard is under way any more the replica is told; held
+ * calls then follow the leader. */
+#include "runtime/base/assert.h"
+#include "runtime/base/log.h"
+#include "sharding/region_core.h"
+
+#define HANDS_MAX     8u    /* hand-overs at a time that nobody waits for */
+#define QUIET_MS      5000u /* after one that failed */
+#define NEAR_ENTRIES  1000u
+#define READY_ENTRIES 64u
+#define MEMBERS_SPARE 1u
+
+static bool is_near(const struct sh_raft *raft, uint64_t node)
+{
+	int at = sh_members_find(&sh_raft_members(raft)->members, node);
+	return at >= 0 && node != raft->settings.node &&
+	       sh_members_votes(&sh_raft_members(raft)->members, node) &&
+	       raft->peers[at].match + NEAR_ENTRIES >= raft->last &&
+	       raft->now - raft->peers[at].heard_at <= raft->settings.election_ms;
+}
+
+/* Nobody waits for this one: it has everything, and answers without delay. */
+static bool is_ready(const struct sh_raft *raft, uint64_t node)
+{
+	int at = sh_members_find(&sh_raft_members(raft)->members, node);
+	return is_near(raft, node) && raft->peers[at].match + READY_ENTRIES >= raft->last &&
+	       raft->now - raft->peers[at].heard_at <= 2 * raft->settings.heartbeat_ms;
+}
+
+/* The voter that has most of the log; 0: nobody could lead at once. */
+static uint64_t best_heir(const struct sh_raft *raft)
+{
+	const struct sh_members *members = &sh_raft_members(raft)->members;
+	uint64_t best = 0;
+	uint64_t most = 0;
+	for (int i = 0; i < members->count; i++) {
+		if (is_near(raft, members->node[i]) && raft->peers[i].match >= most) {
+			most = raft->peers[i].match;
+			best = members->node[i];
+		}
+	}
+	return best;
+}
+
+static void begin_hand_over(struct sh_region_shard *member, uint64_t node, uint64_t now_ms)
+{
+	const struct sh_raft *raft = sh_replica_raft(member->replica);
+	if (member->hand_to == 0) {
+		sh_region_of(member)->hand_count++;
+	}
+	member->hand_to = node;
+	member->handing = false;
+	member->hand_until_ms = now_ms + raft->settings.election_ms;
+}
+
+void sh_reconcile_over(struct sh_region_shard *member)
+{
+	if (member->hand_to != 0) {
+		sh_region_of(member)->hand_count--;
+		member->hand_to = 0;
+		member->handing = false;
+	}
+}
+
+/* ---- one step of a group ---- */
+static bool has(const Troupe__Cluster__Placement *target, uint64_t node)
+{
+	for (size_t i = 0; i < target->n_replicas; i++) {
+		if (target->replicas[i] == node) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The next set of members, one change away. False: as it should be. */
+static bool next_members(
+	const Troupe__Cluster__Placement *target, uint64_t self, struct sh_members *set)
+{
+	uint32_t strangers = 0;
+	for (int i = 0; i < set->count; i++) {
+		strangers += !has(target, set->node[i]);
+	}
+	bool room = set->count + MEMBERS_SPARE <= SH_MEMBERS_MAX;
+	for (size_t i = 0; (room || strangers == 0) && i < target->n_replicas; i++) {
+		uint64_t node = target->replicas[i];
+		int at = sh_members_find(set, node);
+		if (at < 0 || (set->voters >> at & 1) == 0) {
+			return sh_members_put(set, node, at >= 0) == RT_OK;
+		}
+	}
+	for (int i = 0; strangers > 0 && i < set->count; i++) {
+		if (set->node[i] != self && !has(target, set->node[i])) {
+			sh_members_remove(set, set->node[i]);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void change_members(struct sh_region_shard *member, const struct sh_members *next)
+{
+	uint64_t index = 0;
+	if (member->shard.entry_count > 0) {
+		return; /* Their offsets are given already. */
+	}
+	rt_err err = sh_replica_propose_members(member->replica, next, &index);
+	if (err == RT_OK) {
+		RT_ASSERT(index == member->shard.tail + 1);
+		member->shard.tail = index;
+		sh_region_of(member)->report_now = true;
+	}
+	/* RT_E_AGAIN: a change is under way, or who is to vote is not ready. */
+	sh_region_took(sh_region_of(member), err);
+}
+
+static void step(
+	struct sh_region_shard *member, const Troupe__Cluster__Placement *target, uint64_t now_ms)
+{
+	struct sh_region *region = sh_region_of(member);
+	const struct sh_raft *raft = sh_replica_raft(member->replica);
+	struct sh_members set = sh_raft_members(raft)->members;
+	if (next_members(target, region->options.node, &set)) {
+		change_members(member, &set);
+		return;
+	}
+	bool stays = has(target, region->options.node);
+	uint64_t heir = is_ready(raft, target->preferred) ? target->preferred : 0;
+	if (!stays && heir == 0) {
+		heir = best_heir(raft);
+	}
+	bool wanted = !stays || target->preferred != region->options.node;
+	bool calm = now_ms >= member->quiet_until_ms || !stays;
+	if (wanted && heir != 0 && calm && region->hand_count < HANDS_MAX) {
+		begin_hand_over(member, heir, now_ms);
+	}
+}
+
+void sh_reconcile(struct sh_region *region, uint64_t now_ms)
+{
+	for (uint32_t i = 0; i < region->member_count && !region->host.failed; i++) {
+		struct sh_region_shard *member = &region->members[i];
+		const Troupe__Cluster__Placement *target =
+			sh_report_target(region, member->shard.index);
+		if (member->serving == SH_SERVING && member->hand_to == 0 && target != NULL &&
+			target->n_replicas > 0 && region->handed == NULL) {
+			step(member, target, now_ms);
+		}
+	}
+}
+
+/* ---- hand-overs under way ---- */
+static void give_up(struct sh_region_shard *member, uint64_t now_ms)
+{
+	member->quiet_until_ms = now_ms + QUIET_MS;
+	sh_reconcile_over(member);
+	sh_calls_wake(member);
+}
+
+static void advance(struct sh_region_shard *member, uint64_t now_ms)
+{
+	struct sh_region *region = sh_region_of(member);
+	const struct sh_raft *raft = sh_replica_raft(member->replica);
+	bool quiet = member->shard.pending_count == 0 && member->shard.entry_count == 0 &&
+		     raft->commit == raft->last;
+	if (!member->handing && quiet) {
+		member->handing = true;
+		rt_err err = sh_replica_transfer(member->replica, now_ms, member->hand_to);
+		sh_region_took(region, err);
+		if (err != RT_OK) {
+			give_up(member, now_ms);
+		}
+	} else if (now_ms >= member->hand_until_ms || (member->handing && raft->transferee == 0)) {
+		give_up(member, now_ms);
+	}
+}
+
+static bool leads_others(const struct sh_region_shard *member)
+{
+	const struct sh_raft *raft = sh_replica_raft(member->replica);
+	return sh_raft_leads(raft) && best_heir(raft) != 0;
+}
+
+/* Leadership of everything is to leave this node. */
+static void watch_leaving(struct sh_region *region, uint64_t now_ms)
+{
+	bool some = false;
+	for (uint32_t i = 0; i < region->member_count && now_ms < region->handed_by_ms; i++) {
+		struct sh_region_shard *member = &region->members[i];
+		if (!leads_others(member)) {
+			continue;
+		}
+		some = true;
+		if (member->serving == SH_SERVING && member->hand_to == 0) {
+			begin_hand_over(
+				member, best_heir(sh_replica_raft(member->replica)), now_ms);
+		}
+	}
+	if (!some) {
+		void (*handed)(void *arg) = region->handed;
+		region->handed = NULL;
+		handed(region->handed_arg);
+	}
+}
+
+void sh_reconcile_turn(struct sh_region *region, uint64_t now_ms)
+{
+	if (region->handed != NULL) {
+		watch_leaving(region, now_ms);
+	}
+	for (uint32_t i = 0; region->hand_count > 0 && i < region->member_count; i++) {
+		if (region->members[i].hand_to != 0) {
+			advance(&region->members[i], now_ms);
+		}
+	}
+}
+
+void sh_region_hand_over(
+	struct sh_region *region, uint32_t timeout_ms, void (*done)(void *arg), void *arg)
+{
+	region->handed = done;
+	region->handed_arg = arg;
+	region->handed_by_ms = sh_region_now_ms(region) + timeout_ms;
+	if (region->host.failed || region->options.wire == NULL) {
+		region->handed = NULL;
+		done(arg);
+	}
+}
