@@ -1,5 +1,4 @@
-/* Reads that name an offset they must see: they wait until it is committed here and, when they are
- * served from the store, indexed. */
+/* Reads that name an offset they must see: they wait until it is committed here. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -16,15 +15,9 @@ struct ac_after {
 	struct ac_after *next;
 };
 
-static uint64_t watermark(const struct ac_shard *shard)
-{
-	return ps_store_index_watermark(shard->host->store, shard->index);
-}
-
 static bool is_ripe(const struct ac_shard *shard, const struct ac_call *call)
 {
-	return call->in.after <= shard->committed &&
-	       (shard->leading || call->in.after <= watermark(shard));
+	return call->in.after <= shard->committed;
 }
 
 static void unlink_after(struct ac_after *after)
@@ -57,40 +50,9 @@ static void time_is_up(struct rt_worker *worker, struct rt_timer *timer)
 	struct ac_call *call = end(after);
 	(void)worker;
 	ac_call_fail(call, TROUPE__CODE__CODE_TIMEOUT,
-		"offset %" PRIu64 " of shard %u cannot be seen here yet (committed: %" PRIu64
-		", indexed: %" PRIu64 ")",
-		call->in.after, shard->index, shard->committed, watermark(shard));
+		"offset %" PRIu64 " of shard %u cannot be seen here yet (committed: %" PRIu64 ")",
+		call->in.after, shard->index, shard->committed);
 	ac_answer(shard->host, call);
-}
-
-static void barrier_done(struct rt_worker *worker, struct rt_post *post)
-{
-	struct ac_shard *shard = RT_CONTAINER(post, struct ac_shard, barrier.post);
-	(void)worker;
-	shard->asked = false;
-	if (shard->host != NULL) {
-		ac_after_wake(shard);
-	}
-}
-
-/* What is committed and not indexed is written now instead of with the next chunk. One barrier at a
- * time serves all who wait; one that moved nothing is not sent again before something else did. */
-static void ask_index(struct ac_shard *shard)
-{
-	if (shard->leading || shard->asked || shard->asked_at == shard->committed) {
-		return;
-	}
-	for (const struct ac_after *after = shard->afters; after != NULL; after = after->next) {
-		if (after->call->in.after <= shard->committed &&
-			after->call->in.after > watermark(shard)) {
-			shard->asked = true;
-			shard->asked_at = shard->committed;
-			shard->barrier.worker = shard->host->worker;
-			shard->barrier.post.run = barrier_done;
-			ps_stage_barrier(shard->host->stage, &shard->barrier);
-			return;
-		}
-	}
 }
 
 bool ac_after_wait(struct ac_shard *shard, struct ac_call *call, bool stale)
@@ -112,7 +74,6 @@ bool ac_after_wait(struct ac_shard *shard, struct ac_call *call, bool stale)
 	}
 	rt_timer_init(&after->timer, time_is_up);
 	rt_timer_start(worker, &after->timer, wait_ms);
-	ask_index(shard);
 	return true;
 }
 
@@ -132,7 +93,6 @@ void ac_after_wake(struct ac_shard *shard)
 			*at = &call->next;
 		}
 	}
-	ask_index(shard);
 	for (struct ac_call *call = stale, *next; call != NULL; call = next) {
 		next = call->next;
 		call->next = NULL;

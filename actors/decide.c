@@ -63,22 +63,6 @@ static void maybe_snapshot(struct ac_entity *entity)
 	entity->bytes_since = 0;
 }
 
-static void remember_offset(struct ac_entity *entity, uint64_t offset)
-{
-	entity->last_offset = offset;
-	if (entity->tail_count == entity->tail_cap) {
-		(void)ac_entity_is_indexed(entity);
-	}
-	if (entity->tail_count * 2 >= entity->tail_cap) {
-		uint32_t cap = entity->tail_cap == 0 ? 4 : entity->tail_cap * 2;
-		uint64_t *tail = realloc(entity->tail, cap * sizeof(*tail));
-		RT_ASSERT(tail != NULL);
-		entity->tail = tail;
-		entity->tail_cap = cap;
-	}
-	entity->tail[entity->tail_count++] = offset;
-}
-
 /* Applies the emitted events to the state and fills `events` for the record, tags included. */
 static const char *evolve_all(
 	struct ac_entity *entity, uint64_t time_ms, struct ps_event_out *events)
@@ -162,7 +146,7 @@ static void write_events(struct ac_entity *entity, struct ac_call *call, uint64_
 	}
 	struct ac_key key = ac_key_of(call->in.command_id);
 	ac_dedupe_add(&shard->dedupe, &key, offset);
-	remember_offset(entity, offset);
+	entity->last_offset = offset;
 	entity->seq += out->event_count;
 	entity->events_since += out->event_count;
 	entity->bytes_since += out->size;

@@ -131,9 +131,8 @@ void ac_entity_touch(struct ac_entity *entity)
 static void count_memory(struct ac_entity *entity)
 {
 	struct ac_host *host = entity->shard->host;
-	size_t now = entity->memory + entity->tail_cap * sizeof(uint64_t);
-	host->memory += now - entity->counted;
-	entity->counted = now;
+	host->memory += entity->memory - entity->counted;
+	entity->counted = entity->memory;
 }
 
 /* ---- table ---- */
@@ -278,32 +277,15 @@ void ac_entity_free(struct ac_entity *entity)
 	ac_uncount(&host->count.entities);
 	free((void *)(uintptr_t)entity->snapshot.state.data);
 	free(entity->state);
-	free(entity->tail);
 	free(entity->reason);
 	free(entity);
-}
-
-bool ac_entity_is_indexed(struct ac_entity *entity)
-{
-	if (entity->tail_count == 0) {
-		return true;
-	}
-	const struct ac_shard *shard = entity->shard;
-	uint64_t watermark = ps_store_index_watermark(shard->host->store, shard->index);
-	uint32_t indexed = 0;
-	while (indexed < entity->tail_count && entity->tail[indexed] <= watermark) {
-		indexed++;
-	}
-	entity->tail_count -= indexed;
-	memmove(entity->tail, entity->tail + indexed, entity->tail_count * sizeof(*entity->tail));
-	return entity->tail_count == 0;
 }
 
 bool ac_entity_passivate(struct ac_entity *entity)
 {
 	bool held = entity->status != AC_READY || entity->pending > 0 || entity->queued > 0 ||
 		    entity->waiting_count > 0 || entity->leaving;
-	if (held || !ac_entity_is_indexed(entity)) {
+	if (held) {
 		return false;
 	}
 	ac_count(&entity->shard->host->count.passivated, 1);

@@ -42,8 +42,6 @@ struct ac_entity {
 	uint64_t seq;     /* of the state in memory */
 	uint64_t committed; /* sequence number of the last committed event */
 	uint64_t last_offset;
-	uint64_t *tail; /* offsets of records that the index may not have yet, ascending */
-	uint32_t tail_count, tail_cap;
 	struct ac_call *waiting, **waiting_end; /* while loading or paused */
 	uint32_t waiting_count;
 
@@ -76,8 +74,6 @@ void ac_entity_touch(struct ac_entity *entity);
 /* Ready; takes what waited, and settles. */
 void ac_entity_resume(struct ac_entity *entity);
 void ac_entity_quarantine(struct ac_entity *entity, const char *format, ...) RT_PRINTF(2, 3);
-/* Forgets offsets that the index has by now; true when none is left above it. */
-bool ac_entity_is_indexed(struct ac_entity *entity);
 struct rt_bytes ac_entity_pid(const struct ac_entity *entity);
 const char *ac_entity_id(const struct ac_entity *entity);
 

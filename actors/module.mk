@@ -18,7 +18,8 @@ actors_SRCS := $(actors_DOMAIN_SRCS) \
 	actors/repeat.c \
 	actors/reply.c \
 	actors/shard.c \
-	actors/stream.c
+	actors/stream.c \
+	actors/unindexed.c
 actors_PROTOS := \
 	actors/account/account.proto \
 	actors/calculator/calculator.proto

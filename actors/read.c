@@ -5,8 +5,8 @@
 
 #include "runtime/base/assert.h"
 
-void ac_read_init(struct ac_read *read, const struct ac_shard *shard, struct rt_bytes pid,
-	const struct ac_entity *entity)
+void ac_read_init(
+	struct ac_read *read, const struct ac_shard *shard, struct rt_bytes pid, uint64_t hash)
 {
 	*read = (struct ac_read){0};
 	RT_ASSERT(pid.size <= PS_PID_MAX);
@@ -15,30 +15,40 @@ void ac_read_init(struct ac_read *read, const struct ac_shard *shard, struct rt_
 	read->load.pid = rt_bytes_of(read->pid, pid.size);
 	read->load.from_seq = 1;
 	read->load.upto_seq = UINT64_MAX;
-	uint32_t count = entity == NULL ? 0 : entity->tail_count;
-	while (count > 0 && entity->tail[count - 1] > shard->committed) {
-		count--;
+	read->tail_count = ac_unindexed_find(&shard->unindexed, hash, &read->tail);
+	if (read->tail_count > 0) {
+		read->tail_records = calloc(read->tail_count, sizeof(*read->tail_records));
+		RT_ASSERT(read->tail_records != NULL);
 	}
-	if (count > 0) {
-		read->tail = malloc(count * sizeof(*read->tail));
-		read->tail_records = calloc(count, sizeof(*read->tail_records));
-		RT_ASSERT(read->tail != NULL && read->tail_records != NULL);
-		memcpy(read->tail, entity->tail, count * sizeof(*read->tail));
-		read->tail_count = count;
+}
+
+/* Another id with the same hash is passed over. */
+static void read_newest(struct ac_read *read, struct ps_store *store)
+{
+	uint32_t kept = 0;
+	for (uint32_t i = 0; i < read->tail_count && read->load.err == RT_OK; i++) {
+		struct rt_bytes bytes = {0};
+		struct ps_record record;
+		read->load.err = ps_store_get(
+			store, read->load.shard, read->tail[i], &bytes, &read->load.info);
+		if (read->load.err == RT_OK && ps_record_peek(bytes, &record) == RT_OK &&
+			rt_bytes_equal(record.pid, read->load.pid)) {
+			read->tail[kept] = read->tail[i];
+			read->tail_records[kept++] = bytes;
+		} else {
+			free((void *)(uintptr_t)bytes.data);
+		}
 	}
+	read->tail_count = kept;
+	read->tail_read = kept;
 }
 
 static void work(struct ps_job *job, struct ps_store *store)
 {
 	struct ac_read *read = (struct ac_read *)job;
 	ps_load_run(&read->load, store);
-	if (read->load.err != RT_OK || read->load.more) {
-		return;
-	}
-	for (uint32_t i = 0; i < read->tail_count && read->load.err == RT_OK; i++) {
-		read->load.err = ps_store_get(store, read->load.shard, read->tail[i],
-			&read->tail_records[i], &read->load.info);
-		read->tail_read = i + 1;
+	if (read->load.err == RT_OK && !read->load.more) {
+		read_newest(read, store);
 	}
 }
 
@@ -80,7 +90,7 @@ bool ac_read_next(const struct ac_read *read, size_t *cursor, uint64_t *out_offs
 		return true;
 	}
 	at -= read->load.record_count;
-	if (at < read->tail_read && read->tail_records[at].data != NULL) {
+	if (at < read->tail_read) {
 		*out_offset = read->tail[at];
 		*out_record = read->tail_records[at];
 		return true;
@@ -91,7 +101,7 @@ bool ac_read_next(const struct ac_read *read, size_t *cursor, uint64_t *out_offs
 void ac_read_clear(struct ac_read *read)
 {
 	ps_load_clear(&read->load);
-	for (uint32_t i = 0; i < read->tail_count; i++) {
+	for (uint32_t i = 0; i < read->tail_read; i++) {
 		free((void *)(uintptr_t)read->tail_records[i].data);
 		read->tail_records[i] = (struct rt_bytes){0};
 	}

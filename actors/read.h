@@ -13,15 +13,15 @@
 struct ac_read {
 	struct ps_load load; /* first, so that its job leads back here */
 	uint8_t pid[PS_PID_MAX];
-	uint64_t *tail; /* copied offsets, ascending */
+	uint64_t *tail; /* offsets that the index may not have yet, ascending */
 	uint32_t tail_count, tail_read;
 	struct rt_bytes *tail_records;
 	void (*done)(struct ac_read *read);
 };
 
-/* entity may be NULL: then everything is in the index. */
-void ac_read_init(struct ac_read *read, const struct ac_shard *shard, struct rt_bytes pid,
-	const struct ac_entity *entity);
+/* hash: of pid. Everything that is committed now will be read. */
+void ac_read_init(
+	struct ac_read *read, const struct ac_shard *shard, struct rt_bytes pid, uint64_t hash);
 /* Reads the page that starts at load.from_seq; done runs on the worker. An error ends in
  * load.err, RT_E_FULL included. */
 void ac_read_start(struct ac_read *read, struct ac_host *host);

@@ -271,7 +271,7 @@ void ac_entity_load(struct ac_entity *entity)
 	const struct troupe_aggregate *aggregate = entity->aggregate;
 	struct recovery *recovery = calloc(1, sizeof(*recovery));
 	RT_ASSERT(recovery != NULL);
-	ac_read_init(&recovery->read, entity->shard, ac_entity_pid(entity), entity);
+	ac_read_init(&recovery->read, entity->shard, ac_entity_pid(entity), entity->hash);
 	recovery->entity = entity;
 	recovery->read.done = page_read;
 	recovery->read.load.want_snapshot = aggregate->restore != NULL;

@@ -6,6 +6,7 @@
 #include "actors/entity.h"
 #include "proto/troupe.pb-c.h"
 #include "runtime/base/assert.h"
+#include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 
 #define ARENA_BLOCK (64u * 1024u)
@@ -82,8 +83,7 @@ void ac_shard_done(struct ac_shard *shard)
 	free(shard->table);
 	free(shard->pending);
 	ac_dedupe_done(&shard->dedupe);
-	/* The barrier may be with the indexer, so it stays as it is; without a host nothing follows
-	 * from it. */
+	ac_unindexed_clear(&shard->unindexed);
 	shard->host = NULL;
 	shard->table = NULL;
 	shard->pending = NULL;
@@ -271,10 +271,33 @@ static struct ac_pending take_pending(struct ac_shard *shard)
 	return taken;
 }
 
+static void forget_indexed(struct ac_shard *shard)
+{
+	uint64_t watermark = ps_store_index_watermark(shard->host->store, shard->index);
+	ac_dedupe_prune(&shard->dedupe, watermark);
+	ac_unindexed_prune(&shard->unindexed, watermark);
+}
+
+/* Of all of them before the first answer leaves: one of them may end in a drop of the shard. */
+static void note_committed(struct ac_shard *shard)
+{
+	for (uint32_t i = 0; i < shard->pending_count; i++) {
+		const struct ac_pending *item =
+			&shard->pending[(shard->pending_head + i) & shard->pending_mask];
+		if (item->offset > shard->committed) {
+			return;
+		}
+		if (item->kind == AC_PENDING_RECORD) {
+			ac_unindexed_add(&shard->unindexed, item->offset, item->entity->hash);
+		}
+	}
+}
+
 void ac_shard_commit(struct ac_shard *shard, uint64_t upto)
 {
 	RT_ASSERT(shard->leading && upto >= shard->committed && upto <= shard->tail);
 	shard->committed = upto;
+	note_committed(shard);
 	while (shard->pending_count > 0 && shard->pending[shard->pending_head].offset <= upto) {
 		struct ac_pending item = take_pending(shard);
 		struct ac_entity *entity = item.entity;
@@ -375,12 +398,15 @@ void ac_shard_drop(struct ac_shard *shard, const char *why, uint64_t kept_upto)
 void ac_shard_follow_record(struct ac_shard *shard, uint64_t offset, const struct ps_record *record)
 {
 	RT_ASSERT(!shard->leading);
-	if (record->kind != PS_KIND_COMMAND || record->command_id.size == 0) {
+	if (record->kind != PS_KIND_COMMAND) {
 		return;
 	}
-	struct ac_key key = ac_key_of(record->command_id);
-	ac_dedupe_add(&shard->dedupe, &key, offset);
-	ac_dedupe_prune(&shard->dedupe, ps_store_index_watermark(shard->host->store, shard->index));
+	ac_unindexed_add(&shard->unindexed, offset, rt_hash(record->pid.data, record->pid.size));
+	if (record->command_id.size > 0) {
+		struct ac_key key = ac_key_of(record->command_id);
+		ac_dedupe_add(&shard->dedupe, &key, offset);
+	}
+	forget_indexed(shard);
 }
 
 void ac_shard_committed(struct ac_shard *shard, uint64_t upto)
@@ -388,7 +414,6 @@ void ac_shard_committed(struct ac_shard *shard, uint64_t upto)
 	RT_ASSERT(!shard->leading && upto >= shard->committed);
 	shard->committed = upto;
 	if (shard->afters != NULL) {
-		shard->asked_at = 0; /* there may be more for the index by now */
 		ac_after_wake(shard);
 	}
 }
@@ -397,7 +422,8 @@ void ac_shard_reset(struct ac_shard *shard)
 {
 	RT_ASSERT(!shard->leading && shard->entity_count == 0);
 	ac_dedupe_reset(&shard->dedupe);
+	ac_unindexed_clear(&shard->unindexed);
+	shard->resets++;
 	shard->committed = 0;
 	shard->tail = 0;
-	shard->asked_at = 0;
 }

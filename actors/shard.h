@@ -19,6 +19,7 @@
 #include "actors/dedupe.h"
 #include "actors/out.h"
 #include "actors/registry.h"
+#include "actors/unindexed.h"
 #include "persistence/indexer.h"
 #include "persistence/reader.h"
 #include "persistence/writer.h"
@@ -90,8 +91,8 @@ struct ac_shard {
 	struct ac_host *host;
 	uint32_t index;
 	bool leading; /* serves; otherwise every call but a stale read is UNAVAILABLE */
-	bool asked;   /* the barrier is on its way */
 	uint64_t term;
+	uint32_t resets;    /* how often its log was replaced */
 	uint64_t tail;      /* last offset given to a record, while it leads */
 	uint64_t committed; /* last committed one, as far as it was told */
 
@@ -106,6 +107,7 @@ struct ac_shard {
 	uint32_t table_mask, entity_count;
 	struct ac_entity *leaving; /* out of the table, with jobs or messages under way */
 	struct ac_dedupe dedupe;
+	struct ac_unindexed unindexed;
 	struct ac_waiter *waiters; /* long polls on one entity's stream, and other reads of it */
 
 	/* Reads that wait for an offset to be committed and, on a follower, indexed. */
@@ -124,10 +126,9 @@ void ac_host_trim_idle(struct ac_host *host, uint64_t now_ms);
 
 void ac_shard_init(struct ac_shard *shard, struct ac_host *host, uint32_t index);
 void ac_shard_done(struct ac_shard *shard);
-/* The replica leads from here on: term, and the last offset of its log, all of it committed and
- * covered by the index watermark (a barrier was run): entities are read by the index, and what is
- * above it is known only to entities in memory, of which there is none. Every record up to tail was
- * followed or is known to the filter. Leads after ac_shard_drop only. */
+/* The replica leads from here on: term, and the last offset of its log, all of it committed. Every
+ * record up to there was followed (ac_shard_follow_record) or is in the index on disk. Leads after
+ * ac_shard_drop only. */
 void ac_shard_lead(struct ac_shard *shard, uint64_t term, uint64_t tail);
 
 /* A command, a query, a state or a stream request for an entity of this shard. Always answered.

@@ -26,7 +26,8 @@ struct ac_waiter {
 	uint64_t from_seq, upto_seq;
 	uint32_t limit, wait_ms;
 	uint64_t started_ms;
-	uint64_t term;      /* of the shard when it started; what came before is not known by now */
+	uint64_t term; /* of the shard when it started; what came before is not known by now */
+	uint32_t resets;
 	bool stale;         /* served by a shard that does not lead */
 	bool waiting, wake; /* wake: an event came while it was reading */
 	struct rt_timer timer;
@@ -113,11 +114,13 @@ static void finish_events(struct ac_waiter *waiter)
 }
 
 /* The shard was dropped while it was read: what was read may be older than what another leader has
- * answered since, even if this one leads again. True: the call is gone. */
+ * answered since, even if this one leads again. Or its log went, and with it what a stale read was
+ * to include. True: the call is gone. */
 static bool is_overtaken(struct ac_waiter *waiter)
 {
 	struct ac_shard *shard = waiter->shard;
-	if (waiter->stale || (shard->leading && shard->term == waiter->term)) {
+	bool same = waiter->resets == shard->resets;
+	if (waiter->stale ? same : shard->leading && shard->term == waiter->term) {
 		return false;
 	}
 	ac_hand_back(shard->host, end(waiter), TROUPE__CODE__CODE_UNAVAILABLE,
@@ -345,8 +348,9 @@ static void start(struct ac_waiter *waiter)
 	waiter->waiting = false;
 	waiter->wake = false;
 	waiter->term = shard->term;
+	waiter->resets = shard->resets;
 	ac_read_done(&waiter->read);
-	ac_read_init(&waiter->read, shard, pid, ac_entity_find(shard, call->hash, pid));
+	ac_read_init(&waiter->read, shard, pid, call->hash);
 	bool events = call->in.kind == TROUPE__KIND__KIND_EVENTS;
 	waiter->read.done = events ? events_read : state_read;
 	waiter->read.load.from_seq = events ? waiter->from_seq : 1;

@@ -22,7 +22,7 @@
 
 #define HELD_SHARD_MAX  1024u
 #define HELD_REGION_MAX 16384u
-#define HELD_MS         5000u  /* without a leader */
+#define HELD_MS         5000u /* without a leader */
 #define SWEEP_MS        20u
 #define PATIENCE_MS     10000u /* of a call that names no time */
 #define GRACE_MS        500u   /* the other node counts the same time and answers first */
@@ -199,8 +199,8 @@ static bool grow_forwards(struct sh_region *region)
 	for (uint32_t i = region->forward_cap; i < cap; i++) {
 		/* Answers to calls of an earlier process of this node may still come. */
 		uint64_t begin = rt_hash_mix(region->options.instance + i);
-		forwards[i] = (struct sh_forward){
-			.next_free = i + 1, .generation = (uint32_t)begin};
+		forwards[i] =
+			(struct sh_forward){.next_free = i + 1, .generation = (uint32_t)begin};
 	}
 	region->forwards = forwards;
 	region->forward_free = region->forward_cap;
@@ -357,8 +357,8 @@ void sh_calls_answers(struct sh_region *region, uint64_t from, struct rt_bytes a
 {
 	struct pr_answer got;
 	while (pr_answers_next(&answers, &got) == 1) {
-		uint32_t place = (uint32_t)(got.call_id >> ID_WORKER_BITS) &
-				 ((1u << ID_PLACE_BITS) - 1);
+		uint32_t place =
+			(uint32_t)(got.call_id >> ID_WORKER_BITS) & ((1u << ID_PLACE_BITS) - 1);
 		if (worker_of_id(got.call_id) != rt_worker_index(region->host.worker) ||
 			place >= region->forward_cap || region->forwards[place].call == NULL ||
 			region->forwards[place].node != from ||
@@ -400,8 +400,7 @@ static struct rt_bytes copy_view(uint8_t **at, struct rt_bytes view)
 	return copy;
 }
 
-static struct ac_call *remote_new(
-	struct sh_region *region, uint64_t from, const struct pr_call *in)
+static struct ac_call *remote_new(struct sh_region *region, uint64_t from, const struct pr_call *in)
 {
 	size_t size = in->type.size + in->id.size + in->name.size + in->payload.size +
 		      in->command_id.size;

@@ -46,8 +46,8 @@ static void end(struct walk *walk)
 static void work(struct ps_job *job, struct ps_store *store)
 {
 	struct walk *walk = (struct walk *)job;
-	walk->err = ps_store_hash(
-		store, walk->group, walk->upto[walk->group], &walk->got, &walk->info);
+	walk->err =
+		ps_store_hash(store, walk->group, walk->upto[walk->group], &walk->got, &walk->info);
 }
 
 static void done(struct ps_job *job)
@@ -61,8 +61,8 @@ static void done(struct ps_job *job)
 		pr_text_printf(&walk->text,
 			"%s{\"shard\":%u,\"first\":%" PRIu64 ",\"upto\":%" PRIu64
 			",\"hash\":\"%016" PRIx64 "\"}",
-			walk->some ? "," : "", walk->group, walk->got.first,
-			walk->got.last, walk->got.hash);
+			walk->some ? "," : "", walk->group, walk->got.first, walk->got.last,
+			walk->got.hash);
 		walk->some = true;
 	}
 	walk->group++;
@@ -110,14 +110,14 @@ static bool read_request(struct walk *walk)
 {
 	struct rt_bytes payload = walk->call->in.payload;
 	for (uint32_t i = 0; i < walk->source->group_count; i++) {
-		walk->upto[i] = atomic_load_explicit(
-			&walk->source->committed[i], memory_order_acquire);
+		walk->upto[i] =
+			atomic_load_explicit(&walk->source->committed[i], memory_order_acquire);
 	}
 	if (payload.size == 0) {
 		return true;
 	}
-	json_t *request = json_loadb(
-		(const char *)payload.data, payload.size, JSON_REJECT_DUPLICATES, NULL);
+	json_t *request =
+		json_loadb((const char *)payload.data, payload.size, JSON_REJECT_DUPLICATES, NULL);
 	const json_t *shard = json_object_get(request, "shard");
 	for (uint32_t i = 0; json_is_integer(shard) && i < walk->source->group_count; i++) {
 		if ((json_int_t)i != json_integer_value(shard)) {
@@ -135,8 +135,8 @@ static void begin(struct rt_worker *worker, struct rt_post *post)
 	(void)worker;
 	struct walk *walk = RT_CONTAINER(post, struct walk, begin);
 	if (!read_request(walk)) {
-		walk->err = rt_errinfo_set(
-			&walk->info, RT_E_INVAL, "payload: expected a JSON object");
+		walk->err =
+			rt_errinfo_set(&walk->info, RT_E_INVAL, "payload: expected a JSON object");
 		end(walk);
 		return;
 	}

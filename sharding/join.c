@@ -5,8 +5,8 @@
 #include "proto/client/client.h"
 #include "proto/guard.h"
 
-static rt_err read_reply(const struct troupe_answer *answer, Troupe__Cluster__Joined **out,
-	struct rt_errinfo *info)
+static rt_err read_reply(
+	const struct troupe_answer *answer, Troupe__Cluster__Joined **out, struct rt_errinfo *info)
 {
 	struct rt_bytes bytes = rt_bytes_of(answer->payload, answer->payload_size);
 	if (pr_guard_check(&troupe__cluster__joined__descriptor, bytes, NULL) == RT_OK) {

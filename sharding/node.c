@@ -52,7 +52,7 @@ struct sh_node {
 	struct sh_status_source status;
 	struct sh_self self;
 	char name[40];
-	_Atomic(char *) rpc; /* URL for clients; never freed before the end */
+	_Atomic(char *) rpc;    /* URL for clients; never freed before the end */
 	struct sh_peers *peers; /* NULL: a node alone */
 	struct sh_hash_source hash;
 	struct sh_coordinator_options coordinator;
@@ -197,10 +197,15 @@ static void to_worker(void *arg, uint32_t worker, struct rt_bytes frame)
 	if (inner == NULL) {
 		return; /* Tables and reports come again. */
 	}
-	*inner = (struct inner){
-		.post.run = run_inner, .node = node->self.node, .size = frame.size};
+	*inner = (struct inner){.post.run = run_inner, .node = node->self.node, .size = frame.size};
 	memcpy(inner->bytes, frame.data, frame.size);
 	rt_worker_post_always(rt_system_worker(node->system, worker), &inner->post);
+}
+
+static void drain_peers(void *arg, struct rt_worker *worker)
+{
+	struct sh_node *node = arg;
+	sh_peers_drain(node->peers, worker);
 }
 
 static bool has_left(const struct sh_node *node, const Troupe__Cluster__ClusterState *state)
@@ -254,8 +259,7 @@ static void make_command_id(struct ac_call *call)
 /* False: answered already. */
 static bool check_entity_call(struct sh_node *node, struct ac_call *call)
 {
-	if (call->in.kind != TROUPE__KIND__KIND_CLUSTER &&
-		!sh_calls_check(node->registry, call)) {
+	if (call->in.kind != TROUPE__KIND__KIND_CLUSTER && !sh_calls_check(node->registry, call)) {
 		refuse(node, call);
 		return false;
 	}
@@ -453,6 +457,7 @@ static rt_err open_regions(struct sh_node *node, struct rt_errinfo *info)
 			.failed = store_failed,
 			.progressed = progressed,
 			.to_worker = to_worker,
+			.drain = node->peers == NULL ? NULL : drain_peers,
 			.table = new_table,
 			.arg = node};
 		rt_err err = sh_region_open(&region, &node->regions[i], info);
@@ -563,8 +568,8 @@ static void peers_refused(void *arg, const char *why)
 	}
 }
 
-static rt_err open_peers(struct sh_node *node, const Troupe__Cluster__Joined *joined,
-	struct rt_errinfo *info)
+static rt_err open_peers(
+	struct sh_node *node, const Troupe__Cluster__Joined *joined, struct rt_errinfo *info)
 {
 	const struct sh_node_cluster *cluster = &node->options.cluster;
 	snprintf(node->name, sizeof(node->name), "%s", cluster->name == NULL ? "" : cluster->name);

@@ -17,11 +17,11 @@ struct sh_node;
 
 /* A node's place among others. All zero: a node alone. */
 struct sh_node_cluster {
-	const char *listen;     /* URL where other nodes reach this one; NULL: nowhere */
-	const char *advertise;  /* what they are told instead of what was bound; NULL: that */
-	const char *name;       /* for people; NULL: "node" and the number */
-	const char *join;       /* URLs of members, with commas: where a new store asks to be taken in */
-	uint32_t join_ms;       /* how long; 0: 60,000 */
+	const char *listen;    /* URL where other nodes reach this one; NULL: nowhere */
+	const char *advertise; /* what they are told instead of what was bound; NULL: that */
+	const char *name;      /* for people; NULL: "node" and the number */
+	const char *join; /* URLs of members, with commas: where a new store asks to be taken in */
+	uint32_t join_ms; /* how long; 0: 60,000 */
 	uint32_t replication;   /* of a new cluster; 0: 3 */
 	uint32_t dead_after_ms; /* of a new cluster; 0: 60,000 */
 	uint32_t election_ms;   /* 0: 1,000 */

@@ -47,8 +47,8 @@ static struct sh_outgoing_peer *find(struct sh_outgoing *out, uint64_t node)
 	return &out->peers[out->count++];
 }
 
-static void send(struct sh_outgoing *out, uint64_t node, enum sh_outgoing_kind kind,
-	struct gathered *frame)
+static void send(
+	struct sh_outgoing *out, uint64_t node, enum sh_outgoing_kind kind, struct gathered *frame)
 {
 	if (frame->size == 0) {
 		return;

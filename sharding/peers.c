@@ -20,8 +20,22 @@ struct known {
 	bool left;
 };
 
+struct parcel;
+
+/* Consensus does not wait behind other posts: its frames stand in a list of their own, which the
+ * region empties before it looks at the clock. */
+struct inbox {
+	struct rt_post post; /* first */
+	struct sh_peers *peers;
+	uv_mutex_t lock;
+	struct parcel *first, **last;
+	bool posted;
+};
+
 struct sh_peers {
 	struct sh_peers_options options;
+	struct inbox *inboxes; /* by worker */
+	uint32_t worker_count;
 	struct sh_transport *transport;
 	struct sh_wire wire;
 	uint64_t instance;
@@ -39,6 +53,7 @@ struct sh_peers {
 /* ---- to the workers ---- */
 struct parcel {
 	struct rt_post post; /* first */
+	struct parcel *next; /* in an inbox */
 	struct sh_peers *peers;
 	struct sh_frame *frame;
 };
@@ -52,6 +67,44 @@ static void deliver(struct rt_worker *worker, struct rt_post *post)
 	}
 	sh_frame_release(frame);
 	free(parcel);
+}
+
+static void empty(struct inbox *inbox, struct rt_worker *worker, bool by_post)
+{
+	uv_mutex_lock(&inbox->lock);
+	struct parcel *parcel = inbox->first;
+	inbox->first = NULL;
+	inbox->last = &inbox->first;
+	inbox->posted = inbox->posted && !by_post;
+	uv_mutex_unlock(&inbox->lock);
+	for (struct parcel *next; parcel != NULL; parcel = next) {
+		next = parcel->next;
+		deliver(worker, &parcel->post);
+	}
+}
+
+static void empty_by_post(struct rt_worker *worker, struct rt_post *post)
+{
+	empty((struct inbox *)post, worker, true);
+}
+
+void sh_peers_drain(struct sh_peers *peers, struct rt_worker *worker)
+{
+	empty(&peers->inboxes[rt_worker_index(worker)], worker, false);
+}
+
+static void put(struct inbox *inbox, struct rt_worker *worker, struct parcel *parcel)
+{
+	uv_mutex_lock(&inbox->lock);
+	*inbox->last = parcel;
+	inbox->last = &parcel->next;
+	bool post = !inbox->posted;
+	inbox->posted = true;
+	uv_mutex_unlock(&inbox->lock);
+	if (post) {
+		inbox->post.next = NULL;
+		rt_worker_post_always(worker, &inbox->post);
+	}
 }
 
 static void on_receive(void *arg, struct sh_frame *frame)
@@ -69,7 +122,11 @@ static void on_receive(void *arg, struct sh_frame *frame)
 		struct parcel *parcel = malloc(sizeof(*parcel));
 		RT_ASSERT(parcel != NULL);
 		*parcel = (struct parcel){.post.run = deliver, .peers = peers, .frame = frame};
-		rt_worker_post_always(rt_system_worker(system, i), &parcel->post);
+		if (frame->lane == SH_LANE_RAFT) {
+			put(&peers->inboxes[i], rt_system_worker(system, i), parcel);
+		} else {
+			rt_worker_post_always(rt_system_worker(system, i), &parcel->post);
+		}
 	}
 	sh_frame_release(frame);
 }
@@ -162,8 +219,8 @@ static bool on_known(void *arg, const struct sh_identity *who, char *why, size_t
 		snprintf(why, room, "node %llu is not known as a member here (yet)",
 			(unsigned long long)who->node);
 	} else if (known->left) {
-		snprintf(why, room, "node %llu has left the cluster",
-			(unsigned long long)who->node);
+		snprintf(
+			why, room, "node %llu has left the cluster", (unsigned long long)who->node);
 	} else if (strcmp(known->key, who->key) != 0) {
 		snprintf(why, room,
 			"node %llu has other data than the member of that number: its key differs",
@@ -226,8 +283,7 @@ static void take_member(struct sh_peers *peers, const Troupe__Cluster__Member *m
 	}
 }
 
-void sh_peers_members(
-	struct sh_peers *peers, Troupe__Cluster__Member *const *members, size_t count)
+void sh_peers_members(struct sh_peers *peers, Troupe__Cluster__Member *const *members, size_t count)
 {
 	uv_mutex_lock(&peers->lock);
 	for (size_t i = 0; i < count; i++) {
@@ -286,6 +342,14 @@ rt_err sh_peers_open(
 	}
 	peers->options = *options;
 	uv_mutex_init(&peers->lock);
+	peers->worker_count = rt_system_worker_count(options->system);
+	peers->inboxes = calloc(peers->worker_count, sizeof(*peers->inboxes));
+	for (uint32_t i = 0; peers->inboxes != NULL && i < peers->worker_count; i++) {
+		struct inbox *inbox = &peers->inboxes[i];
+		*inbox = (struct inbox){.post.run = empty_by_post, .peers = peers};
+		inbox->last = &inbox->first;
+		uv_mutex_init(&inbox->lock);
+	}
 	while (peers->instance == 0) {
 		(void)uv_random(NULL, NULL, &peers->instance, sizeof(peers->instance), 0, NULL);
 	}
@@ -301,7 +365,9 @@ rt_err sh_peers_open(
 			.peer = options->advertise}};
 	memcpy(transport.self.cluster, options->self.cluster, sizeof(transport.self.cluster));
 	memcpy(transport.self.key, options->self.key, sizeof(transport.self.key));
-	rt_err err = sh_transport_open(&transport, &peers->transport, info);
+	rt_err err = peers->inboxes == NULL
+			     ? rt_errinfo_set(info, RT_E_NOMEM, "peers")
+			     : sh_transport_open(&transport, &peers->transport, info);
 	if (err != RT_OK) {
 		sh_peers_close(peers);
 		sh_peers_free(peers);
@@ -326,6 +392,11 @@ void sh_peers_close(struct sh_peers *peers)
 void sh_peers_free(struct sh_peers *peers)
 {
 	if (peers != NULL) {
+		for (uint32_t i = 0; peers->inboxes != NULL && i < peers->worker_count; i++) {
+			empty(&peers->inboxes[i], NULL, false);
+			uv_mutex_destroy(&peers->inboxes[i].lock);
+		}
+		free(peers->inboxes);
 		uv_mutex_destroy(&peers->lock);
 		free(peers->known);
 		free(peers);

@@ -35,6 +35,8 @@ void sh_peers_free(struct sh_peers *peers); /* after the system is freed; NULL i
 /* Who belongs to the cluster; dials who is new and hangs up on who left. */
 void sh_peers_members(
 	struct sh_peers *peers, Troupe__Cluster__Member *const *members, size_t count);
+/* On a worker: what has come for consensus and still waits goes to its region now. */
+void sh_peers_drain(struct sh_peers *peers, struct rt_worker *worker);
 /* NULL peers: NULL, and 0. */
 const struct sh_wire *sh_peers_wire(const struct sh_peers *peers);
 uint64_t sh_peers_instance(const struct sh_peers *peers);

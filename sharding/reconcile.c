@@ -12,6 +12,7 @@
 #define HANDS_MAX     8u    /* hand-overs at a time that nobody waits for */
 #define QUIET_MS      5000u /* after one that failed */
 #define NEAR_ENTRIES  1000u
+#define READY_ENTRIES 64u
 #define MEMBERS_SPARE 1u
 
 static bool is_near(const struct sh_raft *raft, uint64_t node)
@@ -21,6 +22,14 @@ static bool is_near(const struct sh_raft *raft, uint64_t node)
 	       sh_members_votes(&sh_raft_members(raft)->members, node) &&
 	       raft->peers[at].match + NEAR_ENTRIES >= raft->last &&
 	       raft->now - raft->peers[at].heard_at <= raft->settings.election_ms;
+}
+
+/* Nobody waits for this one: it has everything, and answers without delay. */
+static bool is_ready(const struct sh_raft *raft, uint64_t node)
+{
+	int at = sh_members_find(&sh_raft_members(raft)->members, node);
+	return is_near(raft, node) && raft->peers[at].match + READY_ENTRIES >= raft->last &&
+	       raft->now - raft->peers[at].heard_at <= 2 * raft->settings.heartbeat_ms;
 }
 
 /* The voter that has most of the log; 0: nobody could lead at once. */
@@ -70,8 +79,8 @@ static bool has(const Troupe__Cluster__Placement *target, uint64_t node)
 }
 
 /* The next set of members, one change away. False: as it should be. */
-static bool next_members(const Troupe__Cluster__Placement *target, uint64_t self,
-	struct sh_members *set)
+static bool next_members(
+	const Troupe__Cluster__Placement *target, uint64_t self, struct sh_members *set)
 {
 	uint32_t strangers = 0;
 	for (int i = 0; i < set->count; i++) {
@@ -110,8 +119,8 @@ static void change_members(struct sh_region_shard *member, const struct sh_membe
 	sh_region_took(sh_region_of(member), err);
 }
 
-static void step(struct sh_region_shard *member, const Troupe__Cluster__Placement *target,
-	uint64_t now_ms)
+static void step(
+	struct sh_region_shard *member, const Troupe__Cluster__Placement *target, uint64_t now_ms)
 {
 	struct sh_region *region = sh_region_of(member);
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
@@ -121,13 +130,13 @@ static void step(struct sh_region_shard *member, const Troupe__Cluster__Placemen
 		return;
 	}
 	bool stays = has(target, region->options.node);
-	uint64_t heir = is_near(raft, target->preferred) ? target->preferred : 0;
+	uint64_t heir = is_ready(raft, target->preferred) ? target->preferred : 0;
 	if (!stays && heir == 0) {
 		heir = best_heir(raft);
 	}
 	bool wanted = !stays || target->preferred != region->options.node;
-	if (wanted && heir != 0 && now_ms >= member->quiet_until_ms &&
-		region->hand_count < HANDS_MAX) {
+	bool calm = now_ms >= member->quiet_until_ms || !stays;
+	if (wanted && heir != 0 && calm && region->hand_count < HANDS_MAX) {
 		begin_hand_over(member, heir, now_ms);
 	}
 }
@@ -188,7 +197,8 @@ static void watch_leaving(struct sh_region *region, uint64_t now_ms)
 		}
 		some = true;
 		if (member->serving == SH_SERVING && member->hand_to == 0) {
-			begin_hand_over(member, best_heir(sh_replica_raft(member->replica)), now_ms);
+			begin_hand_over(
+				member, best_heir(sh_replica_raft(member->replica)), now_ms);
 		}
 	}
 	if (!some) {

@@ -54,8 +54,8 @@ static void on_send(void *arg, const struct sh_message *message)
 {
 	struct sh_region_shard *member = arg;
 	struct sh_region *region = sh_region_of(member);
-	enum sh_outgoing_kind kind = message->head.type == SH_MSG_CHUNK ? SH_OUTGOING_BULK
-									: SH_OUTGOING_RAFT;
+	enum sh_outgoing_kind kind =
+		message->head.type == SH_MSG_CHUNK ? SH_OUTGOING_BULK : SH_OUTGOING_RAFT;
 	uint8_t *at = sh_outgoing_room(
 		&region->outgoing, message->head.to, kind, sh_message_size(message));
 	if (at != NULL) { /* Else it is lost on the way. */
@@ -348,6 +348,9 @@ static void serve_turn(struct sh_region *region)
 	if (region->due) {
 		region->due = false;
 		region->stirred = true;
+		if (region->options.drain != NULL) {
+			region->options.drain(region->options.arg, host->worker);
+		}
 		tick_replicas(region);
 	}
 	if (region->moved != NULL) {
@@ -585,8 +588,8 @@ static rt_err open_member(struct sh_region *region, uint32_t group, struct rt_er
 		.port = &replica_port,
 		.arg = member};
 	if (options->founder) {
-		replica.first = (struct sh_members){
-			.node = {options->node}, .count = 1, .voters = 1};
+		replica.first =
+			(struct sh_members){.node = {options->node}, .count = 1, .voters = 1};
 	}
 	rt_err err = sh_replica_open(&replica, &member->replica, info);
 	if (err == RT_OK) {
@@ -686,8 +689,7 @@ static bool is_alone(const struct sh_region_shard *member)
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
 	const struct sh_raft_set *set = sh_raft_members(raft);
 	return set != NULL && set->members.count == 1 &&
-	       set->members.node[0] == raft->settings.node &&
-	       !sh_replica_removed(member->replica);
+	       set->members.node[0] == raft->settings.node && !sh_replica_removed(member->replica);
 }
 
 void sh_region_start(struct sh_region *region, void (*done)(void *arg), void *arg)

@@ -34,7 +34,7 @@ struct sh_region_options {
 
 	/* ---- who this node is ---- */
 	uint64_t node;
-	bool founder;               /* new groups begin with this node as their only member */
+	bool founder; /* new groups begin with this node as their only member */
 	uint32_t election_ms, heartbeat_ms; /* 0: 1,000 and 100 */
 	uint32_t mark_every, cache_bytes;   /* see replica.h */
 	uint64_t seed, instance;
@@ -51,6 +51,9 @@ struct sh_region_options {
 	void (*progressed)(void *arg);
 	/* A frame of the CALL lane for another worker of this node (copied). */
 	void (*to_worker)(void *arg, uint32_t worker, struct rt_bytes frame);
+	/* Before time is given to replicas: messages of peers that wait for this worker come now,
+	 * through sh_region_frame. NULL: none wait. */
+	void (*drain)(void *arg, struct rt_worker *worker);
 	/* A newer table has come: packed and unpacked, borrowed. Only the region of worker 0 says
 	 * so. */
 	void (*table)(void *arg, const void *table, struct rt_bytes packed);
@@ -78,8 +81,8 @@ uint64_t sh_region_frame_workers(
 void sh_region_link(struct sh_region *region, uint64_t node, bool up);
 /* Leadership of every group goes to another voter; done once none is left here or after
  * timeout_ms. */
-void sh_region_hand_over(struct sh_region *region, uint32_t timeout_ms, void (*done)(void *arg),
-	void *arg);
+void sh_region_hand_over(
+	struct sh_region *region, uint32_t timeout_ms, void (*done)(void *arg), void *arg);
 /* Stops serving: what waits is answered, nothing is read or written any more. */
 void sh_region_drop(struct sh_region *region, const char *why);
 /* Ends long polls and background reads; everything else goes on. */

@@ -42,7 +42,7 @@ struct sh_region {
 	bool renews;          /* a member has renew set */
 	uint32_t hand_count;  /* members with hand_to */
 	const void *readable; /* the newest read that was told its fate */
-	bool several; /* the cluster has more than this node */
+	bool several;         /* the cluster has more than this node */
 
 	/* Time. */
 	struct rt_timer tick; /* slow: space, idle entities */

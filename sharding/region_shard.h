@@ -52,8 +52,6 @@ struct sh_region_shard {
 	uint64_t staged; /* the indexer has, or had at open, everything up to here */
 	struct ps_catchup catchup;
 	bool catching; /* records that are not in memory are read for the indexer */
-	struct ps_barrier barrier;
-	bool waits; /* for the barrier */
 	enum sh_serving serving;
 	uint64_t lead_term;
 	uint32_t fills;   /* reasons so far to read the known command ids anew */
@@ -61,7 +59,7 @@ struct sh_region_shard {
 	bool starts_node; /* counted in region->starting */
 
 	/* ---- calls (calls.c) ---- */
-	uint64_t leader; /* node said to lead, 0: not known; who is a member knows better */
+	uint64_t leader;     /* node said to lead, 0: not known; who is a member knows better */
 	uint64_t route_term; /* of the newest word about it from outside */
 	struct ac_call *held, **held_end;
 	uint32_t held_count;
@@ -70,7 +68,7 @@ struct sh_region_shard {
 	/* ---- changes of the group (reconcile.c) ---- */
 	uint64_t hand_to; /* leadership goes there once nothing is under way; 0: nowhere */
 	uint64_t hand_until_ms;
-	bool handing;        /* the replica was told */
+	bool handing;            /* the replica was told */
 	uint64_t quiet_until_ms; /* no hand-over before */
 };
 

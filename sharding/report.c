@@ -114,11 +114,11 @@ struct paper {
 	struct detail {
 		uint64_t nodes[SH_MEMBERS_MAX], match[SH_MEMBERS_MAX], silent[SH_MEMBERS_MAX];
 		protobuf_c_boolean votes[SH_MEMBERS_MAX];
-	} *details;
+	} * details;
 };
 
-static void describe_members(const struct sh_raft *raft, Troupe__Cluster__ReplicaReport *out,
-	struct detail *detail)
+static void describe_members(
+	const struct sh_raft *raft, Troupe__Cluster__ReplicaReport *out, struct detail *detail)
 {
 	const struct sh_raft_set *set = sh_raft_members(raft);
 	for (int i = 0; i < set->members.count; i++) {

@@ -103,7 +103,7 @@ static bool replica_valid(const Troupe__Cluster__ClusterState *state,
 static bool report_valid(const Troupe__Cluster__ClusterState *state,
 	const Troupe__Cluster__NodeReport *report, uint64_t from)
 {
-	if (report->node != from || report->workers == 0 || report->workers > REPORT_WORKERS ||
+	if (report->node != from || report->workers > REPORT_WORKERS ||
 		report->worker >= report->workers || strlen(report->rpc) > SH_CLUSTER_URL_MAX ||
 		strlen(report->peer) > SH_CLUSTER_URL_MAX ||
 		report->n_replicas > (size_t)state->shard_count + 1) {

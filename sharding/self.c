@@ -39,8 +39,7 @@ static uint64_t get_u64(const uint8_t *at)
 	return value;
 }
 
-static rt_err write_row(
-	struct ps_store *store, const struct sh_self *self, struct rt_errinfo *info)
+static rt_err write_row(struct ps_store *store, const struct sh_self *self, struct rt_errinfo *info)
 {
 	uint8_t row[ROW_BYTES] = {VERSION, self->founder};
 	uint8_t *at = put_u64(put_u64(row + 2, self->node), self->incarnation);

@@ -1,11 +1,10 @@
 /* From committed records to a shard that serves.
  *
  *   committed --in memory--> staged for the indexer
- *             --not in memory (from before the start, or installed)--> catch-up reads them from disk
- *   leads     --all staged, the index on disk covers the log--> serves
+ *             --not in memory (from before the start, or installed)--> catch-up reads them from
+ * disk leads     --all staged--> serves
  *
- * On a replica that does not lead no entity keeps offsets of its own, so a new leader must not load
- * one before the index has everything. */
+ * What is staged and not indexed yet is remembered by the shard (actors/unindexed.h). */
 #include <stdlib.h>
 
 #include "actors/entity.h"
@@ -13,6 +12,8 @@
 #include "runtime/base/container.h"
 #include "runtime/base/log.h"
 #include "sharding/region_core.h"
+
+#define SETTLE_MS 3000u
 
 /* Loads the ids that the store knows into a shard's filter, off the worker. */
 struct sh_fill {
@@ -53,6 +54,9 @@ static void caught_up(struct ps_catchup *catchup, rt_err err)
 		return;
 	}
 	stage(member);
+	if (member->serving != SH_SERVING) {
+		ac_shard_committed(&member->shard, member->staged);
+	}
 	sh_serve_prepare(member);
 	sh_fill_next(region);
 }
@@ -90,8 +94,7 @@ static void stage(struct sh_region_shard *member)
 		}
 		rt_err err = ps_record_decode(bytes, &record);
 		RT_ASSERT(err == RT_OK); /* It was checked when it came in. */
-		ps_stage_record(
-			region->host.stage, member->shard.index, ++member->staged, &record);
+		ps_stage_record(region->host.stage, member->shard.index, ++member->staged, &record);
 		if (!member->shard.leading && record.kind == PS_KIND_COMMAND) {
 			ac_shard_follow_record(&member->shard, member->staged, &record);
 		}
@@ -99,19 +102,13 @@ static void stage(struct sh_region_shard *member)
 }
 
 /* ---- to serve ---- */
-static void index_is_whole(struct rt_worker *worker, struct rt_post *post)
-{
-	struct sh_region_shard *member = RT_CONTAINER(post, struct sh_region_shard, barrier.post);
-	(void)worker;
-	member->waits = false;
-	sh_serve_prepare(member);
-}
-
 static void serve(struct sh_region_shard *member)
 {
 	struct sh_region *region = sh_region_of(member);
 	member->serving = SH_SERVING;
 	member->leader = region->options.node;
+	/* Who handed leadership over may still be there, and be the preferred one. */
+	member->quiet_until_ms = sh_region_now_ms(region) + SETTLE_MS;
 	ac_shard_lead(&member->shard, member->lead_term, member->staged);
 	region->report_now = true;
 	if (sh_region_is_meta(region, member->shard.index)) {
@@ -134,19 +131,11 @@ void sh_serve_prepare(struct sh_region_shard *member)
 {
 	struct sh_region *region = sh_region_of(member);
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
-	if (member->serving != SH_PREPARING || member->catching || member->waits ||
-		region->host.failed || region->stopped || raft->transferee != 0 ||
-		member->staged < raft->last) {
+	if (member->serving != SH_PREPARING || member->catching || region->host.failed ||
+		region->stopped || raft->transferee != 0 || member->staged < raft->last) {
 		return;
 	}
-	if (ps_store_index_watermark(region->host.store, member->shard.index) >= member->staged) {
-		serve(member);
-		return;
-	}
-	member->waits = true;
-	member->barrier = (struct ps_barrier){
-		.post = {.run = index_is_whole}, .worker = region->host.worker};
-	ps_stage_barrier(region->host.stage, &member->barrier);
+	serve(member);
 }
 
 void sh_serve_lead(struct sh_region_shard *member, uint64_t term)
@@ -183,7 +172,8 @@ void sh_serve_refused(struct sh_region_shard *member, const char *why)
 {
 	stop_serving(member, why);
 	/* It still leads, as far as it knows, and serves again if nobody takes over. */
-	member->serving = sh_raft_leads(sh_replica_raft(member->replica)) ? SH_PREPARING : SH_ASLEEP;
+	member->serving =
+		sh_raft_leads(sh_replica_raft(member->replica)) ? SH_PREPARING : SH_ASLEEP;
 	if (member->serving == SH_ASLEEP) {
 		member->leader = 0;
 	}
@@ -206,7 +196,7 @@ void sh_serve_committed(struct sh_region_shard *member, uint64_t upto)
 	if (member->serving == SH_SERVING) {
 		ac_shard_commit(&member->shard, upto);
 	} else {
-		ac_shard_committed(&member->shard, upto);
+		ac_shard_committed(&member->shard, member->staged);
 		sh_serve_prepare(member);
 	}
 }
@@ -223,8 +213,8 @@ void sh_serve_wiped(struct sh_region_shard *member, uint64_t first)
 void sh_serve_installed(struct sh_region_shard *member, uint64_t last)
 {
 	publish(member, last);
-	ac_shard_committed(&member->shard, last);
 	stage(member);
+	ac_shard_committed(&member->shard, member->staged);
 }
 
 /* ---- the filter of known command ids ---- */

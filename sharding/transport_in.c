@@ -381,7 +381,8 @@ void sh_inlet_accept(struct sh_transport *transport, nng_stream *stream, uint64_
 	(void)nng_stream_set_bool(stream, NNG_OPT_TCP_NODELAY, true);
 	address_of(stream, inlet->address, sizeof(inlet->address));
 	inlet->deadline = now + SH_HANDSHAKE_MS;
-	nng_aio_set_timeout(inlet->recv, SH_HANDSHAKE_MS);
+	/* The keeper watches the deadline, however the hello comes in. */
+	nng_aio_set_timeout(inlet->recv, 2 * SH_HANDSHAKE_MS);
 	nng_aio_set_timeout(inlet->send, SH_HANDSHAKE_MS);
 	receive_more(inlet);
 }

@@ -238,7 +238,7 @@ static const char *check_member(
 		return say("n%u is down", node->id);
 	}
 	const struct sh_raft *raft = sh_replica_raft(cs_node_replica(node, group));
-	if (raft->installing || raft->commit != leader->commit || raft->last != leader->last ||
+	if (raft->installing || raft->commit != leader->commit || raft->stored != leader->last ||
 		node->seen[group].commit != raft->commit) {
 		return say("n%u g%u has %" PRIu64 " of %" PRIu64, node->id, group, raft->commit,
 			leader->commit);

@@ -151,7 +151,7 @@ struct cs_node {
 	uint32_t handing;     /* workers that do */
 	uint64_t joined_with; /* bit per node that it was told of when it joined */
 	char name[16], key[33], rpc[24], peer[24];
-	uint64_t clock_offset_ns, clock_ppm;
+	uint64_t clock_offset_ns, clock_ppm, instance;
 	int64_t wall_offset_ms;
 	struct mem_disk *disk;
 	struct mem_shape shape;

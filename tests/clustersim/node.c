@@ -229,7 +229,7 @@ static void open_region(struct cs_node *node, uint32_t i)
 		.mark_every = cs->shape.mark_every,
 		.cache_bytes = cs->shape.cache_bytes,
 		.seed = rt_random_next(&cs->random),
-		.instance = rt_random_next(&cs->random),
+		.instance = node->instance,
 		.wire = &node->wire,
 		.coordinator = &node->coordinator,
 		.addresses = addresses,
@@ -323,6 +323,7 @@ void cs_node_start(struct cs_node *node)
 	node->paused_until = 0;
 	node->wake_at = cs->now;
 	node->calls = 0;
+	node->instance = rt_random_next(&cs->random);
 	cs->stats->restarts += node->boot > 1;
 	CS_TRACE(cs, "n%u starts, its clock is %" PRIu64, node->id, cs_node_clock_ns(node));
 	cs_clock_node = node;

@@ -48,6 +48,9 @@ static uint32_t run_ask(const char *name, bool command, struct rt_bytes payload,
 			       : TROUPE__CODE__CODE_NOT_FOUND;
 	}
 	ac_out_begin(&bed.out, aggregate);
+	if (bed.refuse) {
+		return TROUPE__CODE__CODE_REFUSED;
+	}
 	if (expected != 0 && expected != bed.seq + 1) {
 		bed.conflicts++;
 		return TROUPE__CODE__CODE_CONFLICT;
@@ -128,7 +131,7 @@ static void port_push(void *arg, uint64_t id, struct rt_bytes bytes)
 	assert_err(pr_guard_check(&troupe__cluster__cluster_table__descriptor, bytes, NULL), RT_OK);
 	node->pushes++;
 	node->pushed_at = bed.now;
-	if (!node->runs) {
+	if (!node->runs || bed.deaf == id) {
 		return;
 	}
 	Troupe__Cluster__ClusterTable *table =
@@ -155,7 +158,7 @@ static void answer_asks(void)
 			(bed.ask_count - i - 1) * sizeof(*bed.asks));
 		bed.ask_count--;
 		struct bed_node *node = &bed.nodes[asked.from];
-		if (bed.mute != asked.from && node->runs) {
+		if (bed.mute != asked.from && node->runs && !(asked.command && bed.lose_commands)) {
 			uint32_t code = run_ask(asked.name, asked.command,
 				rt_bytes_of(asked.payload, asked.size), asked.expected);
 			/* The bytes move on: bed.out is used again by what comes of the answer. */
@@ -317,6 +320,9 @@ static void report(uint64_t id, uint32_t worker)
 				votes[i][k] =
 					sh_members_votes(&group->members, group->members.node[k]);
 				match[i][k] = votes[i][k] ? group->commit : group->commit / 2;
+				if (group->members.node[k] == id) {
+					match[i][k] = 0; /* It knows its own log. */
+				}
 			}
 		}
 	}

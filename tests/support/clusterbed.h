@@ -66,6 +66,9 @@ struct bed {
 	uint32_t moving_most; /* groups that moved at the same time, at most */
 	uint64_t mute;        /* this node's asks are lost */
 	bool full;            /* asks find no room */
+	uint64_t deaf;        /* this node gets no tables */
+	bool refuse;          /* every command */
+	bool lose_commands;   /* they do nothing, and nobody answers */
 };
 extern struct bed bed;
 

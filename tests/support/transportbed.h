@@ -51,8 +51,11 @@ void bed_wait_up(struct bed_node *node, uint64_t peer, bool up);
 void bed_wait_changes(struct bed_node *node, uint64_t peer, uint32_t count);
 void bed_wait_frames(struct bed_node *node, uint64_t from, enum sh_lane lane, uint64_t count);
 void bed_wait_refusal(struct bed_node *node, const char *part);
+void bed_wait_refusals(struct bed_node *node, uint32_t count);
 void bed_wait_log(const char *part);
 
+/* From now on `known` knows nobody with this key; NULL: everybody. */
+void bed_shun(struct bed_node *node, const char *key);
 void bed_release_kept(struct bed_node *node);
 /* Numbered frames: the first 8 bytes count from 0. */
 rt_err bed_send(
@@ -80,6 +83,7 @@ void bed_fake_dial(struct bed_fake *fake, const struct bed_node *node, enum sh_l
 /* Greets as who and reads the answer into heard. */
 void bed_fake_greet(struct bed_fake *fake, enum sh_lane lane, struct sh_handshake hello);
 void bed_fake_send(struct bed_fake *fake, enum sh_lane lane, const void *bytes, size_t size);
+bool bed_fake_try_send(struct bed_fake *fake, enum sh_lane lane, const void *bytes, size_t size);
 /* Number of bytes, at most room; 0: the other side closed it. */
 size_t bed_fake_recv(struct bed_fake *fake, enum sh_lane lane, void *bytes, size_t room);
 void bed_fake_recv_all(struct bed_fake *fake, enum sh_lane lane, void *bytes, size_t size);

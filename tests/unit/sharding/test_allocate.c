@@ -534,12 +534,14 @@ static void a_move_whose_node_died_goes_where_the_data_is(void **unused)
 	add_node();
 	settle();
 	add_node();
+	add_node();
 	/* Somebody wants shard 0 on 4 instead of 3, and then 4 is gone. */
 	w.groups[0].target = (struct sh_placement){{1, 2, 4}, 3, 1, false};
 	elect_all();
 	node_of(4)->usable = SH_NODE_AWAY;
 	elect_all();
 	plan();
+	assert_true(load_of(3) > load_of(5));
 	assert_true(sh_placement_has(&w.groups[0].target, 3));
 	assert_true(sh_alloc_settled(&w.groups[0]));
 }

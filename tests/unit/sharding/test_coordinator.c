@@ -77,18 +77,59 @@ static void tells_a_node_that_left_so_once(void **unused)
 {
 	(void)unused;
 	bed_nodes(4);
+	bed.nodes[4].joined = false; /* It says nothing itself. */
 	bed_drain(4);
-	bed_wait_state(4, SH_NODE_LEFT, 60000);
+	bed_wait_state(4, SH_NODE_LEFT, BED_DEAD_MS / 2);
 	bed_pass(400);
 	const Troupe__Cluster__ClusterState *known = bed.nodes[4].table->state;
 	assert_int_equal(sh_cluster_member(known, 4)->state, SH_NODE_LEFT);
 	uint32_t pushes = bed.nodes[4].pushes;
+	bed.nodes[4].joined = true;
 	bed_pass(20000);
 	assert_int_equal(bed.nodes[4].pushes, pushes);
 	/* Unless it does not know. */
 	bed.nodes[4].version = 1;
 	bed_pass(1000);
 	assert_in_range(bed.nodes[4].pushes, pushes + 1, pushes + 2);
+	bed_end();
+}
+
+static void a_draining_node_that_dies_leaves_too(void **unused)
+{
+	(void)unused;
+	bed_nodes(3);
+	uint64_t id = bed_bystander();
+	Troupe__Cluster__SetAlive command = TROUPE__CLUSTER__SET_ALIVE__INIT;
+	bed_stop(id);
+	bed_drain(id);
+	command.node = id;
+	bed_operate(&command.base);
+	bed_wait_state(id, SH_NODE_LEFT, 60000);
+	assert_int_equal(bed_held_by(id), 0);
+	bed_end();
+}
+
+static void nobody_leaves_while_a_group_is_unknown(void **unused)
+{
+	(void)unused;
+	bed_nodes(4);
+	uint64_t id = bed_bystander();
+	uint32_t index = 0;
+	while (sh_members_find(&bed.groups[index].members, id) >= 0) {
+		index++;
+	}
+	/* Its target says otherwise, but it has the only replica. */
+	bed.groups[index].members = (struct sh_members){0};
+	assert_err(sh_members_put(&bed.groups[index].members, id, true), RT_OK);
+	bed_stop(id);
+	bed.groups[index].leader = 0;
+	bed_lead(BED_META, bed.groups[BED_META].leader);
+	bed_drain(id);
+	bed_pass(BED_DEAD_MS / 2);
+	assert_int_equal(bed_held_by(id), 1);
+	assert_int_equal(bed_state_of(id), SH_NODE_DRAINING);
+	bed_start(id);
+	bed_wait_state(id, SH_NODE_LEFT, 20000);
 	bed_end();
 }
 
@@ -339,6 +380,23 @@ static void pushes_again_to_who_missed_it_but_not_all_the_time(void **unused)
 	bed_end();
 }
 
+static void leaders_that_a_push_lost_are_told_later(void **unused)
+{
+	(void)unused;
+	bed_nodes(3);
+	uint64_t deaf = bed_bystander();
+	bed.deaf = deaf;
+	uint64_t node = bed.groups[3].leader == 2 ? 3 : 2;
+	bed_lead(3, node);
+	bed.groups[3].step_at = bed.now + 60000;
+	bed_pass(500);
+	bed.deaf = 0;
+	assert_int_not_equal(bed.nodes[deaf].table->routes[3]->leader, node);
+	bed_pass(11000);
+	assert_int_equal(bed.nodes[deaf].table->routes[3]->leader, node);
+	bed_end();
+}
+
 /* ---- the entity answers late, badly, or not at all ---- */
 
 static void goes_on_when_an_answer_never_comes(void **unused)
@@ -352,6 +410,39 @@ static void goes_on_when_an_answer_never_comes(void **unused)
 	bed_pass(12000);
 	bed_settle();
 	bed_then_even(3, 1, 4);
+	bed_end();
+}
+
+static void goes_on_when_a_command_gets_lost(void **unused)
+{
+	(void)unused;
+	bed_nodes(3);
+	bed.lose_commands = true;
+	bed_join(4);
+	bed_pass(1000);
+	bed.lose_commands = false;
+	bed_pass(12000);
+	bed_settle();
+	bed_then_even(3, 1, 4);
+	bed_end();
+}
+
+static void decides_nothing_before_the_nodes_could_be_heard(void **unused)
+{
+	(void)unused;
+	bed_nodes(5);
+	uint64_t late = bed_bystander();
+	Troupe__Cluster__Drain command = TROUPE__CLUSTER__DRAIN__INIT;
+	command.node = late == 2 ? 3 : 2;
+	uint64_t leader = bed.groups[BED_META].leader;
+	silently(&command.base);
+	bed.nodes[late].report_at = bed.now + 1500;
+	uint32_t commands = bed.commands;
+	bed_lead(BED_META, leader);
+	bed_pass(1400);
+	assert_int_equal(bed.commands, commands);
+	bed_pass(400);
+	assert_int_not_equal(bed.commands, commands);
 	bed_end();
 }
 
@@ -371,6 +462,22 @@ static void tries_again_at_the_next_tick_when_there_is_no_room(void **unused)
 	bed.full = false;
 	bed_settle();
 	bed_then_even(2, 1, 2);
+	bed_end();
+}
+
+static void does_not_insist_on_what_was_refused(void **unused)
+{
+	(void)unused;
+	bed_nodes(3);
+	bed.refuse = true;
+	bed_join(4);
+	uint32_t commands = bed.commands, asked = bed.asked;
+	bed_pass(2000);
+	assert_in_range(bed.commands - commands, 5, 11);
+	assert_in_range(bed.asked - asked, 10, 25);
+	bed.refuse = false;
+	bed_settle();
+	bed_then_even(3, 1, 4);
 	bed_end();
 }
 
@@ -692,6 +799,8 @@ int main(void)
 		cmocka_unit_test(founds_the_cluster_and_tells_its_node),
 		cmocka_unit_test(grows_from_1_to_3_to_5_and_shrinks_to_3),
 		cmocka_unit_test(tells_a_node_that_left_so_once),
+		cmocka_unit_test(a_draining_node_that_dies_leaves_too),
+		cmocka_unit_test(nobody_leaves_while_a_group_is_unknown),
 		cmocka_unit_test(replaces_a_dead_node_after_the_delay_and_not_before),
 		cmocka_unit_test(moves_nothing_when_a_node_is_back_in_time),
 		cmocka_unit_test(keeps_the_place_of_a_dead_node_that_none_can_take),
@@ -704,8 +813,12 @@ int main(void)
 		cmocka_unit_test(announces_addresses_that_changed),
 		cmocka_unit_test(tells_of_a_changed_leader_at_once),
 		cmocka_unit_test(pushes_again_to_who_missed_it_but_not_all_the_time),
+		cmocka_unit_test(leaders_that_a_push_lost_are_told_later),
 		cmocka_unit_test(goes_on_when_an_answer_never_comes),
+		cmocka_unit_test(goes_on_when_a_command_gets_lost),
+		cmocka_unit_test(decides_nothing_before_the_nodes_could_be_heard),
 		cmocka_unit_test(tries_again_at_the_next_tick_when_there_is_no_room),
+		cmocka_unit_test(does_not_insist_on_what_was_refused),
 		cmocka_unit_test(is_idle_when_there_is_nothing_to_do),
 		cmocka_unit_test(nothing_awake_is_nothing_known),
 		cmocka_unit_test(drops_reports_that_make_no_sense),

@@ -135,6 +135,7 @@ static void says_full_when_the_peer_does_not_release(void **state)
 	for (uint32_t full = 0; full < 20;) {
 		err = bed_send(&one, 2, SH_LANE_CALL, sent, size);
 		sent += err == RT_OK;
+		assert_true(sent < 2000);
 		full = err == RT_E_FULL ? full + 1 : 0;
 		if (err == RT_E_FULL) {
 			bed_idle(&one, 10);

@@ -68,14 +68,12 @@ static void refuses_whom_the_port_does_not_know(void **state)
 {
 	(void)state;
 	all_prepare();
-	(void)snprintf(one.stranger, sizeof(one.stranger), "%s", BED_KEY);
+	bed_shun(&one, BED_KEY);
 	bed_start(&one);
 	bed_start(&two);
 	check_refused("key fedcba98765432100123456789abcdef is of no member");
 	/* Known now: it is let in by itself. */
-	uv_mutex_lock(&one.lock);
-	one.stranger[0] = '\0';
-	uv_mutex_unlock(&one.lock);
+	bed_shun(&one, NULL);
 	bed_wait_up(&two, 1, true);
 	all_done();
 }
@@ -226,7 +224,7 @@ static void check_answer_refused(struct sh_handshake words, const char *part)
 	bed_start(&one);
 	bed_fake_listen(&fake);
 	assert_err(sh_transport_peer(one.transport, 3, fake.url), RT_OK);
-	(void)snprintf(one.stranger, sizeof(one.stranger), "wrong");
+	bed_shun(&one, "wrong");
 	bed_fake_hear(&fake);
 	bed_fake_send(&fake, SH_LANE_RAFT, bytes, sh_handshake_encode(&words, bytes));
 	assert_int_equal(bed_fake_recv(&fake, SH_LANE_RAFT, &byte, 1), 0);
@@ -298,6 +296,29 @@ static void closes_who_stops_in_the_middle_of_a_hello(void **state)
 	bed_fake_send(&fake, SH_LANE_RAFT, bytes, size - 1);
 	bed_connect(&one, &two);
 	assert_int_equal(bed_fake_recv(&fake, SH_LANE_RAFT, bytes, 1), 0);
+	bed_wait_log("closed a connection from 127.0.0.1: it said no hello in time");
+	bed_fake_done(&fake);
+	all_done();
+}
+
+/* Nor does a byte now and then buy more time. */
+static void closes_who_never_gets_to_the_end_of_a_hello(void **state)
+{
+	(void)state;
+	struct bed_fake fake = {0};
+	struct sh_handshake hello = bed_hello(2, 1, SH_LANE_RAFT);
+	uint8_t bytes[SH_HANDSHAKE_MAX];
+	all_prepare();
+	bed_start(&one);
+	size_t size = sh_handshake_encode(&hello, bytes);
+	bed_fake_dial(&fake, &one, SH_LANE_RAFT);
+	size_t at = 0;
+	while (at < size && bed_fake_try_send(&fake, SH_LANE_RAFT, bytes + at, 1)) {
+		bed_idle(&one, 30);
+		at++;
+	}
+	assert_true(at < size);
+	bed_wait_log("closed a connection from 127.0.0.1: it said no hello in time");
 	bed_fake_done(&fake);
 	all_done();
 }
@@ -319,6 +340,7 @@ static void a_crowd_of_silent_strangers_keeps_nobody_out(void **state)
 	}
 	bed_connect(&one, &two);
 	assert_int_equal(bed_fake_recv(&crowd[0], SH_LANE_RAFT, &byte, 1), 0);
+	assert_false(bed_logged("closed a connection")); /* time was not up */
 	for (uint32_t i = 0; i < CROWD; i++) {
 		bed_fake_done(&crowd[i]);
 	}
@@ -333,13 +355,7 @@ static void says_the_same_to_the_same_peer_once(void **state)
 	bed_start(&one);
 	bed_start(&two);
 	bed_dial(&two, &one);
-	uint32_t refusals = 0;
-	while (refusals < 4) {
-		bed_idle(&two, 1);
-		uv_mutex_lock(&two.lock);
-		refusals = two.refusals;
-		uv_mutex_unlock(&two.lock);
-	}
+	bed_wait_refusals(&two, 4);
 	assert_int_equal(bed_log_count("was refused by"), 1);
 	assert_int_equal(bed_log_count("node 2: refused 127.0.0.1"), 1);
 	all_done();
@@ -360,6 +376,7 @@ int main(void)
 		cmocka_unit_test(checks_the_answer_of_whom_it_dialled),
 		cmocka_unit_test(closes_who_says_nothing_that_makes_sense),
 		cmocka_unit_test(closes_who_stops_in_the_middle_of_a_hello),
+		cmocka_unit_test(closes_who_never_gets_to_the_end_of_a_hello),
 		cmocka_unit_test(a_crowd_of_silent_strangers_keeps_nobody_out),
 		cmocka_unit_test(says_the_same_to_the_same_peer_once),
 	};
