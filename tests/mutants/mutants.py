@@ -129,6 +129,10 @@ def lanes(args):
         sim = Lane("sim", [], 300, ["-n", str(args.seeds), "-j", str(args.jobs)])
         sim.programs = [Program("tests/sim/main.c", "tests/sim/sim")]
         found.append(sim)
+    if not args.few and os.path.exists("tests/clustersim/main.c"):
+        clusters = Lane("clusters", [], 600, ["-n", str(args.seeds), "-j", str(args.jobs)])
+        clusters.programs = [Program("tests/clustersim/main.c", "tests/clustersim/clustersim")]
+        found.append(clusters)
     if not args.few and os.path.exists("tests/explore/explore.c"):
         explore = Lane("explore", [], 300, ["--quick", "--stop", "--seconds", "8"])
         explore.programs = [Program("tests/explore/explore.c", "tests/explore/explore")]
