@@ -314,7 +314,7 @@ static void check_op(struct history *history, const struct cs_op *op)
 		check_done(history, op);
 		return;
 	}
-	if (op->outcome != CS_NOT_FOUND) {
+	if (op->outcome != CS_NOT_FOUND && op->outcome != CS_GIVEN_UP) {
 		check_version(history, op);
 	}
 	if (!reads) {

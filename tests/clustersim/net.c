@@ -281,6 +281,7 @@ static uint32_t ways(struct cs *cs)
 
 static void isolate(struct cs *cs, uint32_t node)
 {
+	cs->stats->partitions++;
 	uint32_t way = ways(cs);
 	CS_TRACE(cs, "n%u is isolated, ways %u", node, way);
 	for (uint32_t other = 1; other <= CS_NODES; other++) {
@@ -288,6 +289,12 @@ static void isolate(struct cs *cs, uint32_t node)
 			cut_between(cs, node, other, way);
 		}
 	}
+}
+
+void cs_net_isolate(struct cs *cs, uint32_t node)
+{
+	isolate(cs, node);
+	look_at_ways(cs);
 }
 
 static void split(struct cs *cs)
@@ -324,9 +331,8 @@ void cs_net_links(struct cs *cs)
 	if (kind < 5) {
 		CS_TRACE(cs, "all links are whole");
 		memset(cs->cut, 0, sizeof(cs->cut));
-	} else {
-		cs->stats->partitions++;
 	}
+	cs->stats->partitions += kind >= 7;
 	const struct cs_node *victim = cs_victim(cs);
 	if ((kind == 5 || kind == 6) && victim != NULL) {
 		isolate(cs, victim->id);

@@ -112,6 +112,9 @@ static void pause_node(struct cs *cs, struct cs_node *node)
 	node->paused_until = cs->now + cs_below(cs, most);
 	cs->stats->pauses++;
 	CS_TRACE(cs, "n%u pauses until %.6f", node->id, (double)node->paused_until / 1e6);
+	if (cs_chance(cs, cs->shape.pause_alone)) {
+		cs_net_isolate(cs, node->id); /* It wakes up, and nobody tells it. */
+	}
 }
 
 static void jump(struct cs *cs, struct cs_node *node)
