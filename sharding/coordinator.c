@@ -282,13 +282,15 @@ static bool decide_urls(struct sh_coordinator *coordinator, const Troupe__Cluste
 	return command(coordinator, "Announce", &message.base);
 }
 
-/* No group has it as a member or is to have it, and of no group is that unknown. */
+/* No group has it as a member or is to have it, and of no group is that unknown: a leader that acts
+ * on an older table may be about to make it a member, or to hand the group over to it. */
 static bool is_empty(const struct sh_coordinator *coordinator, uint64_t node)
 {
 	for (uint32_t i = 0; i < coordinator->group_count; i++) {
 		struct sh_alloc_group group;
 		sh_coordinator_group(coordinator, i, coordinator->now, &group);
-		if (group.actual.count == 0 || sh_members_find(&group.actual, node) >= 0 ||
+		if (coordinator->reports.groups[i].led_version < coordinator->version ||
+			group.actual.count == 0 || sh_members_find(&group.actual, node) >= 0 ||
 			sh_placement_has(&group.target, node)) {
 			return false;
 		}

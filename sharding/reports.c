@@ -130,7 +130,7 @@ static void set_leader(struct sh_reports *reports, struct sh_seen_group *group, 
 }
 
 static void take_leading(struct sh_reports *reports, struct sh_seen_group *group,
-	const Troupe__Cluster__ReplicaReport *report, uint64_t now_ms)
+	const Troupe__Cluster__ReplicaReport *report, uint64_t version, uint64_t now_ms)
 {
 	if (report->term < group->term && is_fresh(reports, group->leader_at_ms, now_ms)) {
 		return;
@@ -138,6 +138,7 @@ static void take_leading(struct sh_reports *reports, struct sh_seen_group *group
 	set_leader(reports, group, report->leader, report->term, now_ms);
 	group->led_by = report->leader;
 	group->led_at_ms = now_ms;
+	group->led_version = version;
 	group->commit = report->commit;
 	group->last = report->last;
 	bool valid = members_of(report, &group->actual);
@@ -208,7 +209,7 @@ static void take(struct sh_reports *reports, const Troupe__Cluster__ClusterState
 		const Troupe__Cluster__Member *leader = sh_cluster_member(state, replica->leader);
 		/* It may have learned of another leader and not yet have stopped to serve. */
 		if (replica->leading && replica->leader == report->node) {
-			take_leading(reports, group, replica, now_ms);
+			take_leading(reports, group, replica, report->version, now_ms);
 			continue;
 		}
 		if (leader == NULL || leader->state == SH_NODE_LEFT) {
