@@ -285,6 +285,42 @@ def stage_sim(driver):
     return sum(run.code == 0 for run in runs.values()) + same
 
 
+CLUSTER_SEEDS = 2000
+
+
+def stage_clustersim(driver):
+    """Whole clusters in one thread: the store in memory against the real one, new seeds, some twice."""
+    binaries = ["build/release/tests/clustersim/" + name for name in ("clustersim", "conform_mem", "conform_real")]
+    driver.make("V=release", *binaries, log="build-clustersim")
+    if not all(os.path.exists(os.path.join(ROOT, binary)) for binary in binaries):
+        driver.result.add("clustersim", False, driver.stage)
+        return 0
+    jobs = "-j%d" % driver.args.jobs
+    twice = [execute([binaries[0], "-s", "1", "-n", "10", "-d"], "clustersim-digest-%d" % i, 120) for i in (1, 2)]
+    conform = [execute([binary], os.path.basename(binary), 120) for binary in binaries[1:]]
+    results = {"clustersim: two runs of a seed are one": same_output(twice),
+               "clustersim: the store in memory does as the real one": same_output(conform)}
+    for name, good in results.items():
+        driver.result.add(name, good, driver.stage)
+        if not good:
+            driver.say("  FAILED %s" % name)
+    runs = {"clustersim: seeds that failed once": [jobs, "-f", "tests/clustersim/seeds.txt"],
+            "clustersim: %d seeds" % CLUSTER_SEEDS: [jobs, "-n", str(CLUSTER_SEEDS)]}
+    count = sum(results.values())
+    for name, words in runs.items():
+        run = execute([binaries[0], *words], name.replace(": ", "-"), 900)
+        if run.code == 0:
+            driver.result.add(name, True)
+            count += 1
+        else:
+            driver.fail(name, run)
+    return count
+
+
+def same_output(runs):
+    return runs[0].code == 0 and len(runs[0].text()) > 0 and runs[0].text() == runs[1].text()
+
+
 def stage_fuzz(driver):
     sources = sorted(glob.glob("tests/fuzz/**/fuzz_*.c", root_dir=ROOT, recursive=True))
     programs = [s[:-2] for s in sources]
@@ -357,6 +393,7 @@ STAGES = {
     "mutants": (stage_mutants, "some broken rules of consensus, each seen by its test"),
     "explore": (stage_explore, "every order of events in small groups of the real Raft core"),
     "sim": (stage_sim, "groups of replicas on a simulated network and disk, from seeds"),
+    "clustersim": (stage_clustersim, "whole clusters of the real code over a store in memory, from seeds"),
     "fuzz": (stage_fuzz, "each fuzzer for some seconds, with sanitizers"),
     "chaos": (stage_chaos, "kill -9, power cut, damaged files: short forms"),
 }
