@@ -12,6 +12,7 @@ else on loopback, where the network cannot be cut.
 """
 import argparse
 import collections
+import gc
 import os
 import random
 import statistics
@@ -87,15 +88,21 @@ class Epoch:
 			raise errors[0]
 
 	def run(self, seconds):
+		begin = time.monotonic()
 		self.begin()
 		self.storm.blow(seconds)
 		healed = time.monotonic()
 		self.finish_load()
+		answered = time.monotonic()
 		self.equal_after, complaints = nodes.wait_equal(self.cluster, HEAL_SECONDS, healed, self.rnd)
 		self.complaints = complaints
-		self.verdicts = [rig.Verdict(run, self.any_node().rpc, self.seed, position=self.position)
-		                 for run in self.runs]
+		# Faults are planted in one of the two histories.
+		planted = self.seed % len(self.runs)
+		self.verdicts = [rig.Verdict(run, self.any_node().rpc, self.seed, i == planted, self.position, 3)
+		                 for i, run in enumerate(self.runs)]
 		self.check_copies()
+		self.took = {"storm_s": healed - begin, "last_answers_s": answered - healed,
+		             "check_s": time.monotonic() - answered}
 
 	def check_copies(self, entities=6):
 		"""Streams of some entities as each node's own replica has them."""
@@ -200,7 +207,8 @@ class Round:
 		figures = {"nodes": self.size, "replication": self.replication, "shards": self.shards,
 		           "faults": sum(epoch.storm.verified.values()),
 		           "commands_acked": sum(v.figures()["commands_acked"] for v in epoch.verdicts),
-		           "equal_after_s": round(epoch.equal_after, 1)}
+		           "equal_after_s": round(epoch.equal_after, 1),
+		           **{k: round(v, 1) for k, v in epoch.took.items()}}
 		rig.show("  epoch", figures)
 
 
@@ -270,6 +278,7 @@ def main():
 	seed = rig.seed_of(got.seed)
 	rnd = random.Random(seed)
 	print(f"cluster: seed {seed}", flush=True)
+	gc.disable()  # millions of small tuples and hardly a cycle
 	total, begin, number = Total(), time.monotonic(), 0
 	with rig.Scratch("cluster", got.keep) as scratch:
 		good = True

@@ -27,6 +27,7 @@ class Node:
 		self.generation, self.process, self.ordered = 0, None, True
 		self.member = False   # belongs to the cluster
 		self.stopped = False  # SIGSTOP
+		self.leaving = False  # it is being drained
 		self.log = os.path.join(cluster.folder, f"log.{k}")
 		self.rpc = cluster.network.rpc(k)
 		self.trigger = os.path.join(cluster.folder, f"fail.{k}")
@@ -88,6 +89,11 @@ class Node:
 		with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as f:
 			return f.read().rpartition(")")[2].split()[0]
 
+	def turned_away(self):
+		"""It was drained while it was down, so that it is no member any more, and says so."""
+		return (self.leaving and self.process.poll() == 1
+		        and "has left the cluster" in self.tail(3))
+
 	def kill9(self):
 		"""True when it is really gone, by this signal."""
 		self.ordered = True
@@ -111,7 +117,7 @@ class Node:
 		"""What starts here next is a new member."""
 		shutil.rmtree(self.data, ignore_errors=True)
 		self.generation += 1
-		self.member = False
+		self.member = self.leaving = False
 
 	def tail(self, lines=15):
 		if not os.path.exists(self.log):
@@ -145,7 +151,8 @@ class Cluster:
 	def watch(self):
 		"""RuntimeError when a daemon has ended that nobody told to."""
 		for n in self.nodes:
-			if n.process is not None and not n.ordered and n.process.poll() is not None:
+			if n.process is not None and not n.ordered and n.process.poll() is not None \
+					and not n.turned_away():
 				code = n.process.returncode
 				n.ordered = True
 				raise UnexpectedExit(f"{n.name} ended by itself with {code}:\n{n.tail()}")
