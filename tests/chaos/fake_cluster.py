@@ -135,6 +135,7 @@ class Member(fake_node.Node):
 
 		groups = [group(s) for s in range(SHARDS)]
 		return {"coordinator": groups[-1]["leader"], "term": state["term"], "groups": groups,
+		        "replication": 1,
 		        "nodes": [{"node": int(n), "rpc": m["rpc"], "state": m["state"], "reachable": n in view,
 		                   "replicas": SHARDS if n in holds else 0,
 		                   "leaders": sum(g["leader"] == int(n) for g in groups)}
