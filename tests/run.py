@@ -285,6 +285,35 @@ def stage_sim(driver):
     return sum(run.code == 0 for run in runs.values()) + same
 
 
+CLUSTER_SEEDS = 2000
+
+
+def stage_clustersim(driver):
+    """Whole clusters in one thread, over a store in memory: seeds that failed once, new ones, some twice."""
+    binary = "build/release/tests/clustersim/clustersim"
+    driver.make("V=release", binary, log="build-clustersim")
+    if not os.path.exists(os.path.join(ROOT, binary)):
+        driver.result.add("clustersim", False, driver.stage)
+        return 0
+    jobs = "-j%d" % driver.args.jobs
+    twice = [execute([binary, "-s", "1", "-n", "10", "-d"], "clustersim-digest-%d" % i, 120) for i in (1, 2)]
+    same = twice[0].code == 0 and len(twice[0].text()) > 0 and twice[0].text() == twice[1].text()
+    driver.result.add("clustersim: two runs of a seed are one", same, driver.stage)
+    if not same:
+        driver.say("  FAILED clustersim: two runs of 10 seeds differ: clustersim-digest-1.log, -2.log")
+    runs = {"clustersim: seeds that failed once": [jobs, "-f", "tests/clustersim/seeds.txt"],
+            "clustersim: %d seeds" % CLUSTER_SEEDS: [jobs, "-n", str(CLUSTER_SEEDS)]}
+    count = int(same)
+    for name, words in runs.items():
+        run = execute([binary, *words], name.replace(": ", "-"), 900)
+        if run.code == 0:
+            driver.result.add(name, True)
+            count += 1
+        else:
+            driver.fail(name, run)
+    return count
+
+
 def stage_fuzz(driver):
     sources = sorted(glob.glob("tests/fuzz/**/fuzz_*.c", root_dir=ROOT, recursive=True))
     programs = [s[:-2] for s in sources]
@@ -357,6 +386,7 @@ STAGES = {
     "mutants": (stage_mutants, "some broken rules of consensus, each seen by its test"),
     "explore": (stage_explore, "every order of events in small groups of the real Raft core"),
     "sim": (stage_sim, "groups of replicas on a simulated network and disk, from seeds"),
+    "clustersim": (stage_clustersim, "whole clusters of the real code over a store in memory, from seeds"),
     "fuzz": (stage_fuzz, "each fuzzer for some seconds, with sanitizers"),
     "chaos": (stage_chaos, "kill -9, power cut, damaged files: short forms"),
 }

@@ -374,6 +374,8 @@ bool cs_admin_idle(const struct cs *cs);
 
 /* ---- check.c ---- */
 void cs_check_node(struct cs_node *node); /* after each of its turns */
+/* Who serves a group; NULL: nobody, or more than one node. */
+const struct cs_node *cs_check_leader(const struct cs *cs, uint32_t group);
 void cs_check_opened(struct cs_node *node);
 /* NULL: all members of all groups agree and the cluster is as it should be. Else why not. */
 const char *cs_check_converged(struct cs *cs);
