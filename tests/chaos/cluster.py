@@ -50,9 +50,9 @@ class Epoch:
 		for i, library in enumerate((False,) if got.no_library else (False, True)):
 			folder = os.path.join(scratch.path, f"epoch.{seed}.{i}")
 			os.makedirs(folder)
+			rate = got.rate if got.no_library else got.rate * (1 + library) // 3
 			run = rig.make_load(rig.Part(folder), cluster.addresses(), seed * 2 + i, library=library,
-			                    rate=got.rate // 2, clients=6, shared=12 if got.short else 24,
-			                    timeout=2.0)
+			                    rate=rate, clients=6, shared=12 if got.short else 24, timeout=2.0)
 			self.runs.append(run)
 		self.storm = faults.Storm(cluster, rnd, limit, self.runs, got.patience)
 
@@ -266,7 +266,7 @@ def main():
 	args.add_argument("--seconds", type=float, default=float(os.environ.get("CHAOS_SECONDS") or 1800))
 	args.add_argument("--nodes", type=int, default=0, help="3 or 5; both by turns when not given")
 	args.add_argument("--seed", type=int)
-	args.add_argument("--rate", type=int, default=3000, help="operations per second, all clients")
+	args.add_argument("--rate", type=int, default=3600, help="operations per second, all clients")
 	args.add_argument("--epoch", type=float, default=50, help="seconds of faults before each check")
 	args.add_argument("--round", type=float, default=300, help="seconds of a cluster's life")
 	args.add_argument("--short", action="store_true", help="few shards and entities")

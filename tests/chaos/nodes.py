@@ -201,9 +201,10 @@ class Cluster:
 		return self.ask(name, payload, kind=w.COMMAND, entity=("cluster", "cluster"),
 		                timeout=timeout)
 
-	def hashes(self, node, **what):
-		"""shard -> (first, upto, hash) of one node's replicas."""
-		got = self.ask("hash", what, node, timeout=60.0)
+	def hashes(self, node, upto=None):
+		"""shard -> (first, upto, hash) of one node's replicas; upto: shard -> offset not to go beyond."""
+		limits = [{"shard": shard, "upto": offset} for shard, offset in (upto or {}).items()]
+		got = self.ask("hash", {"shards": list(upto or {}), "upto": limits}, node, timeout=60.0)
 		return {s["shard"]: (s["first"], s["upto"], s["hash"]) for s in got["shards"]}
 
 	# ---- waiting ----
@@ -303,9 +304,12 @@ class Status:
 				out.append(f"node {r['node']} not reachable")
 			elif r["state"] == "draining":
 				out.append(f"node {r['node']} drains")
+		up = sum(r["state"] == "up" for r in self.nodes)
 		for g in self.groups:
 			nodes = sorted(r["node"] for r in g["replicas"])
-			if g["leader"] == 0:
+			if len(nodes) < min(up, self.raw["replication"]):
+				out.append(f"shard {g['name']} has {len(nodes)} replicas")
+			elif g["leader"] == 0:
 				out.append(f"shard {g['name']} has no leader")
 			elif g["moving"] or nodes != sorted(g["target"]):
 				out.append(f"shard {g['name']} is at {nodes}, should be at {g['target']}")
@@ -353,21 +357,21 @@ def compare(reports, groups):
 
 def compare_at(cluster, status):
 	"""Compares all replicas while commands go on: each group as far as its shortest replica goes."""
-	reports = {number: cluster.hashes(node) for number, node in status.place.items()}
-	differences, compared = [], 0
+	def reports(limits):
+		return {number: cluster.hashes(node, limits) for number, node in status.place.items()}
+
+	have, limits = reports(None), {}
 	for g in status.groups:
-		have = {r["node"]: reports.get(r["node"], {}).get(g["shard"]) for r in g["replicas"]}
-		if not all(have.values()) or len(have) < 2:
-			continue
-		upto = min(h[1] for h in have.values())
-		for number, h in have.items():
-			if h[1] != upto:
-				have[number] = cluster.hashes(status.place[number], shard=g["shard"],
-				                              upto=upto)[g["shard"]]
-		compared += 1
-		if len(set(have.values())) > 1:
-			differences.append(f"shard {g['shard']}: {have}")
-	return differences, compared
+		upto = [have.get(r["node"], {}).get(g["shard"], (0, 0, 0))[1] for r in g["replicas"]]
+		if len(upto) > 1 and min(upto) > 0:
+			limits[g["shard"]] = min(upto)
+	have, differences = reports(limits), []
+	for g in status.groups:
+		if g["shard"] in limits:
+			seen = {r["node"]: have[r["node"]].get(g["shard"]) for r in g["replicas"]}
+			if len(set(seen.values())) > 1:
+				differences.append(f"shard {g['shard']}: {seen}")
+	return differences, len(limits)
 
 
 def check_compare(reports, groups, rnd):
