@@ -5,7 +5,7 @@
 #   make           trouped and troupe, release build      make V=debug   the same for debugging
 #   make check     unit tests (V=debug asan tsan ubsan)   make lint      format, layers, purity, tidy
 #   make bench     the tables of bench/                   make fuzz      libFuzzer, FUZZ_SECONDS=n
-#   make chaos     kill -9, power cuts, damaged and full disks: the long form of what test does
+#   make chaos     kill -9, partitions, power cuts, damaged disks: the long form of what test does
 #   make spin      models of members and hand-off, every state; every planted fault is found
 #   make sim       groups and whole clusters in one thread, from seeds: SEEDS=n SEED=s JOBS=n
 #   make explore   every order of events in small groups of the real core, DEPTH=n
