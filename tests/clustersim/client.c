@@ -187,6 +187,9 @@ static void begin(struct cs *cs, struct cs_client *client)
 	static const char *const names[] = {
 		"opens", "deposits", "withdraws", "writes a check", "reads", "reads stale", "asks"};
 	choose(cs, client);
+	if (cs_chance(cs, 20)) {
+		move_on(cs, client);
+	}
 	const struct cs_op *op = op_of(cs, client->op);
 	CS_TRACE(cs, "c%u %u %s %" PRId64 " %s expects %" PRIu64 " repeats %u after %" PRIu64,
 		client->id, op->id, names[op->kind], op->amount, cs->entities[op->entity],

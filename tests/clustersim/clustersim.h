@@ -290,7 +290,7 @@ struct cs {
 	uint32_t op_count, op_cap;
 	struct cs_truth truth[CS_GROUPS];
 	char cluster[33];
-	uint64_t quiet_at;
+	uint64_t alone_until; /* the links stay as they are */
 	struct cs_event *heap;
 	uint32_t heap_count, heap_cap;
 	uint64_t event_seq;
@@ -354,6 +354,7 @@ void cs_net_conn(struct cs *cs, const struct cs_event *event);
 void cs_net_down(struct cs_node *node);
 void cs_net_started(struct cs_node *node);
 void cs_net_links(struct cs *cs);
+/* From all others, which hear each other well. */
 void cs_net_isolate(struct cs *cs, uint32_t node);
 void cs_net_heal(struct cs *cs);
 void cs_net_done(struct cs *cs);

@@ -170,7 +170,8 @@ static void check_refused(struct history *history, const struct cs_op *op)
 {
 	CS_CHECK(history->cs,
 		op->repeats != 0 || op->attempts > op->unrun || history->record_of[op->id] == 0,
-		"op %u was refused and is there", op->id);
+		"op %u was refused and is there, at %" PRIu64 "; %u sendings", op->id,
+		history->record_of[op->id], op->attempts);
 }
 
 /* What returned before another began stands before it. */

@@ -143,7 +143,9 @@ rt_err cs_net_send(void *arg, uint64_t to, enum sh_lane lane, struct rt_bytes by
 	}
 	struct cs_frame *frame = frame_new(node, (uint32_t)to, lane, bytes);
 	fly(cs, conn, frame);
-	if (harsh && cs_chance(cs, cs->shape.twice)) {
+	/* A doubled call would run twice, each with its own answer: its caller would be told
+	 * either. */
+	if (harsh && lane != SH_LANE_CALL && cs_chance(cs, cs->shape.twice)) {
 		fly(cs, conn, frame_new(node, (uint32_t)to, lane, bytes));
 	}
 	if (harsh && cs->shape.break_ppm > 0 && cs_below(cs, 1000000) < cs->shape.break_ppm) {
@@ -293,6 +295,7 @@ static void isolate(struct cs *cs, uint32_t node)
 
 void cs_net_isolate(struct cs *cs, uint32_t node)
 {
+	memset(cs->cut, 0, sizeof(cs->cut));
 	isolate(cs, node);
 	look_at_ways(cs);
 }
@@ -328,6 +331,9 @@ static void ring(struct cs *cs)
 void cs_net_links(struct cs *cs)
 {
 	uint32_t kind = cs_below(cs, 10);
+	if (cs->now < cs->alone_until) {
+		return;
+	}
 	if (kind < 5) {
 		CS_TRACE(cs, "all links are whole");
 		memset(cs->cut, 0, sizeof(cs->cut));
