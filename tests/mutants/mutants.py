@@ -122,7 +122,7 @@ class Lane:
 
 
 # What stands above groups of replicas, and tests that know nothing of a group's host.
-CLUSTER = r"actors/|sharding/(ask|calls|reconcile|region\w*|report|serve)\.c"
+CLUSTER = r"actors/|sharding/(ask|calls|coordinator|reconcile|region|report|serve)\.c"
 NOT_HOST = "test_(raft_|node|message|members|transport|handshake|cluster|coordinator|allocate|reports)"
 
 
