@@ -225,7 +225,7 @@ class Total:
 	def __init__(self):
 		self.verified, self.unverified = collections.Counter(), collections.Counter()
 		self.figures, self.gaps, self.equal = collections.Counter(), [], []
-		self.changes, self.slowest = 0, 0.0
+		self.changes, self.slowest, self.longest = 0, 0.0, 0.0
 
 	def add(self, round_):
 		for epoch in round_.epochs:
@@ -235,6 +235,7 @@ class Total:
 			self.slowest = max(self.slowest, epoch.storm.slowest_start)
 			for verdict in getattr(epoch, "verdicts", ()):
 				self.figures.update(verdict.figures())
+				self.longest = max(self.longest, *((op.t1 - op.t0) / 1e9 for op in verdict.ops))
 			if hasattr(epoch, "verdicts"):
 				self.equal.append(epoch.equal_after)
 				self.gaps += epoch.gaps()
@@ -256,7 +257,7 @@ class Total:
 			"seconds": round(took), "faults_verified": sum(self.verified.values()),
 			"leaders_changed_by_kills": self.changes, **self.figures,
 			"commands_per_s": round(self.figures["commands_acked"] / took),
-			"slowest_start_s": round(self.slowest, 2),
+			"slowest_start_s": round(self.slowest, 2), "slowest_answer_s": round(self.longest, 1),
 			"equal_after_s_median": round(statistics.median(self.equal), 1) if self.equal else "none",
 			"equal_after_s_max": round(max(self.equal), 1) if self.equal else "none"})
 

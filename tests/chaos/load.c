@@ -220,6 +220,20 @@ static void write_line(const struct op *op, const struct troupe_answer *answer, 
 		answer->offset, answer->repeated, op->attempts, op->late);
 }
 
+/* With the time as the daemons write it. */
+static void say_odd(const struct op *op, const struct troupe_answer *answer)
+{
+	struct timespec now;
+	struct tm parts;
+	char text[16];
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &parts);
+	strftime(text, sizeof(text), "%H:%M:%S", &parts);
+	fprintf(stderr, "%s.%03ld odd answer: %s %s, attempt %u: %s: %s\n", text,
+		now.tv_nsec / 1000000, op->entity, op->id, answer->attempts,
+		troupe_code_name(answer->code), answer->error);
+}
+
 static void answered(void *arg, const struct troupe_answer *answer)
 {
 	struct op *op = arg;
@@ -245,8 +259,7 @@ static void answered(void *arg, const struct troupe_answer *answer)
 				 answer->code == TROUPE_UNKNOWN || answer->code == TROUPE_TIMEOUT ||
 				 answer->code == TROUPE_E_CONNECT;
 		if (!may_retry) {
-			fprintf(stderr, "odd answer: %s: %s\n", troupe_code_name(answer->code),
-				answer->error);
+			say_odd(op, answer);
 			load.odd++;
 		}
 		op->late |= answer->code != TROUPE_BUSY && answer->code != TROUPE_E_CONNECT;
