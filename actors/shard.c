@@ -372,6 +372,15 @@ static void drop_entities(struct ac_shard *shard, struct ac_chain *chain)
 	RT_ASSERT(shard->entity_count == 0);
 }
 
+static void hand_back_all(struct ac_shard *shard, const struct ac_chain *chain, const char *why)
+{
+	for (struct ac_call *call = chain->first, *next; call != NULL; call = next) {
+		next = call->next;
+		call->next = NULL;
+		ac_hand_back(shard->host, call, call->out.code, why);
+	}
+}
+
 void ac_shard_drop(struct ac_shard *shard, const char *why, uint64_t kept_upto)
 {
 	struct ac_host *host = shard->host;
@@ -390,11 +399,7 @@ void ac_shard_drop(struct ac_shard *shard, const char *why, uint64_t kept_upto)
 		ac_call_fail(call, TROUPE__CODE__CODE_UNKNOWN, "%s", why);
 		ac_answer(host, call);
 	}
-	for (struct ac_call *call = chain.first, *next; call != NULL; call = next) {
-		next = call->next;
-		call->next = NULL;
-		ac_hand_back(host, call, call->out.code, why);
-	}
+	hand_back_all(shard, &chain, why);
 }
 
 /* ---- while another one leads ---- */
@@ -424,9 +429,13 @@ void ac_shard_committed(struct ac_shard *shard, uint64_t upto)
 void ac_shard_reset(struct ac_shard *shard)
 {
 	RT_ASSERT(!shard->leading && shard->entity_count == 0);
+	/* What a read waits for may never come here: this node need not be a member any more. */
+	struct ac_chain chain = {.end = &chain.first};
+	ac_after_drop(shard, &chain);
 	ac_dedupe_reset(&shard->dedupe);
 	ac_unindexed_clear(&shard->unindexed);
 	shard->resets++;
 	shard->committed = 0;
 	shard->tail = 0;
+	hand_back_all(shard, &chain, "the shard's log was replaced here");
 }

@@ -173,6 +173,7 @@ static void try(struct cs *cs, struct cs_client *client)
 		move_on(cs, client);
 	}
 	CS_TRACE(cs, "c%u sends %u to n%u", client->id, client->op, client->node);
+	client->backs_off = false;
 	send_to(cs, client, client->node);
 	if (cs_chance(cs, cs->shape.double_send)) {
 		const struct cs_node *other = cs_any_node(cs);
@@ -216,6 +217,10 @@ void cs_client_due(struct cs *cs, const struct cs_event *event)
 		return;
 	}
 	if (client->op != 0) {
+		CS_CHECK(cs,
+			!cs->shape.calm || op_of(cs, client->op)->attempts == 0 ||
+				client->backs_off,
+			"nothing is broken, and op %u is not answered", client->op);
 		cs->stats->retries++;
 		if (cs_chance(cs, 60)) {
 			move_on(cs, client);
@@ -437,6 +442,9 @@ static bool ran_not(uint32_t code)
 static void again(struct cs *cs, struct cs_client *client, const struct cs_answer *answer)
 {
 	const struct cs_op *op = op_of(cs, client->op);
+	CS_CHECK(cs, !cs->shape.calm || answer->code == TROUPE__CODE__CODE_BUSY,
+		"nothing is broken, and op %u is answered code %u: %s", op->id, answer->code,
+		answer->error);
 	if (ran_not(answer->code) && op->unrun == op->attempts && !is_read(op) &&
 		op->kind != CS_OP_ADMIN && cs_chance(cs, cs->shape.gives_up)) {
 		cs->stats->given_up++;
@@ -448,6 +456,7 @@ static void again(struct cs *cs, struct cs_client *client, const struct cs_answe
 	cs->stats->unknown += answer->code == TROUPE__CODE__CODE_UNKNOWN ||
 			      answer->code == TROUPE__CODE__CODE_TIMEOUT;
 	cs->stats->busy += answer->code == TROUPE__CODE__CODE_BUSY;
+	client->backs_off = true;
 	wait_until(cs, client, cs->now + wait);
 }
 

@@ -220,6 +220,7 @@ struct cs_client {
 	uint32_t op; /* under way; 0: none */
 	uint32_t node;
 	uint32_t wait; /* number of the newest one */
+	bool backs_off;
 	uint64_t known_after[CS_SHARDS + 1];
 };
 struct cs_admin { /* One operator, one command at a time: client 0. */
@@ -253,6 +254,7 @@ struct cs_truth {                  /* What is known for good of one group. */
 /* ---- a world ---- */
 struct cs_shape { /* The character of a seed. Times in microseconds, shares in percent or ppm. */
 	const char *name;
+	bool calm; /* nothing breaks: no call may fail, whatever moves */
 	uint32_t nodes, replication, shards, workers, clients, entities;
 	uint64_t every[CS_EV_KINDS];
 	uint32_t election_ms, heartbeat_ms, mark_every, cache_bytes, dead_after_ms;

@@ -107,7 +107,16 @@ static void calm(struct cs *cs, struct cs_shape *shape)
 	}
 	shape->break_ppm = shape->drop = shape->twice = shape->late = 0;
 	shape->crash_lead = shape->crash_install = shape->client_loss = 0;
+	shape->calm = true;
 	shape->nodes = PICK(3, 5);
+	shape->every[CS_EV_MOVE] = PICK(0, 150000, 500000);
+	shape->drift_ppm = PICK(0, 1000);
+	shape->delay_max = PICK(300, 1000, 5000);
+	shape->timeout_min = 2000000;
+	shape->timeout_max = 3000000;
+	shape->deadlines = 0;
+	shape->disk.slow_syncs = shape->disk.full_reads = shape->disk.slow_reads = 0;
+	shape->disk.sync_max = PICK(300, 2000);
 }
 
 static void cut_off_leaders(struct cs *cs, struct cs_shape *shape)
