@@ -164,7 +164,7 @@ def plan(rows):
     """Probes in the order of the rows, each once; the disk's own speed before the commands."""
     order = []
     for row in rows:
-        floor = ["floor.sync"] if row.name.startswith("rpc.") else []
+        floor = ["floor.sync"] if row.name.startswith(("rpc.", "cluster.")) else []
         for probe in floor + row.probes():
             if probe not in order:
                 order.append(probe)
