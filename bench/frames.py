@@ -56,13 +56,24 @@ def write(path, text):
         file.write(text)
 
 
+def define(text):
+    """One line more in the list of probes, which cannot be opened the usual way: it has no end to
+    seek."""
+    descriptor = os.open(f"{TRACING}/uprobe_events", os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
 class Frames(threading.Thread):
     """with Frames(program) as frames: ... ; then count, size and largest by (event, name), of all
-    processes of the program; by_process has the counts of frames by thread id."""
+    processes of the program; by_thread has the frames by thread id."""
 
     def __init__(self, program):
         super().__init__(daemon=True)
-        self.instance = f"instances/{GROUP}_{os.getpid()}"
+        self.group = f"{GROUP}_{os.getpid()}"
+        self.instance = f"instances/{self.group}"
         self.program, self.ended = os.path.realpath(program), False
         self.count, self.size = collections.Counter(), collections.Counter()
         self.largest, self.by_thread = collections.Counter(), collections.Counter()
@@ -72,9 +83,8 @@ class Frames(threading.Thread):
         try:
             os.mkdir(f"{TRACING}/{self.instance}")
             for name, (symbol, arguments) in PROBES.items():
-                with open(f"{TRACING}/uprobe_events", "a", encoding="ascii") as file:
-                    file.write(f"p:{GROUP}_{os.getpid()}/{name} {self.program}:{offsets[symbol]:#x} {arguments}\n")
-                write(f"{self.instance}/events/{GROUP}_{os.getpid()}/{name}/enable", "1")
+                define(f"p:{self.group}/{name} {self.program}:{offsets[symbol]:#x} {arguments}")
+                write(f"{self.instance}/events/{self.group}/{name}/enable", "1")
             write(f"{self.instance}/buffer_size_kb", "8192")
             # pylint: disable-next=consider-using-with
             self.pipe = os.open(f"{TRACING}/{self.instance}/trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
@@ -121,7 +131,7 @@ class Frames(threading.Thread):
 
     def __exit__(self, *_):
         for name in PROBES:
-            write(f"{self.instance}/events/{GROUP}_{os.getpid()}/{name}/enable", "0")
+            write(f"{self.instance}/events/{self.group}/{name}/enable", "0")
         self.ended = True
         self.join()
         self.overrun = self.lost()
@@ -132,13 +142,12 @@ class Frames(threading.Thread):
         if os.path.isdir(f"{TRACING}/{self.instance}"):
             for name in PROBES:
                 try:
-                    write(f"{self.instance}/events/{GROUP}_{os.getpid()}/{name}/enable", "0")
+                    write(f"{self.instance}/events/{self.group}/{name}/enable", "0")
                 except OSError:
                     pass  # It was not made.
             os.rmdir(f"{TRACING}/{self.instance}")
         for name in PROBES:
             try:
-                with open(f"{TRACING}/uprobe_events", "a", encoding="ascii") as file:
-                    file.write(f"-:{GROUP}_{os.getpid()}/{name}\n")
+                define(f"-:{self.group}/{name}")
             except OSError:
                 pass
