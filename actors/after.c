@@ -107,7 +107,14 @@ void ac_after_wake(struct ac_shard *shard)
 
 void ac_after_drop(struct ac_shard *shard, struct ac_chain *chain)
 {
-	while (shard->afters != NULL) {
-		ac_chain_add(chain, end(shard->afters), TROUPE__CODE__CODE_UNAVAILABLE);
+	struct ac_after *after = shard->afters;
+	shard->afters = NULL;
+	shard->afters_end = &shard->afters;
+	while (after != NULL) {
+		struct ac_after *next = after->next;
+		rt_timer_stop(shard->host->worker, &after->timer);
+		ac_chain_add(chain, after->call, TROUPE__CODE__CODE_UNAVAILABLE);
+		free(after);
+		after = next;
 	}
 }

@@ -19,7 +19,6 @@ void ac_call_rewind(struct ac_call *call)
 	ac_call_clear(call);
 	call->out = (struct pr_answer){.command_id = made};
 	call->next = NULL;
-	call->entity = NULL;
 }
 
 /* Room for an answer's bytes; the last one asked for wins. */

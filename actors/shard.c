@@ -98,6 +98,7 @@ void ac_shard_lead(struct ac_shard *shard, uint64_t term, uint64_t tail)
 	shard->term = term;
 	shard->tail = tail;
 	shard->committed = tail;
+	shard->noted = tail;
 	shard->leading = true;
 	ac_after_wake(shard);
 }
@@ -278,7 +279,8 @@ static void forget_indexed(struct ac_shard *shard)
 	ac_unindexed_prune(&shard->unindexed, watermark);
 }
 
-/* Of all of them before the first answer leaves: one of them may end in a drop of the shard. */
+/* Of all of them before the first answer leaves: one of them may end in a drop of the shard, or in
+ * another commit. */
 static void note_committed(struct ac_shard *shard)
 {
 	for (uint32_t i = 0; i < shard->pending_count; i++) {
@@ -287,8 +289,9 @@ static void note_committed(struct ac_shard *shard)
 		if (item->offset > shard->committed) {
 			return;
 		}
-		if (item->kind == AC_PENDING_RECORD) {
+		if (item->kind == AC_PENDING_RECORD && item->offset > shard->noted) {
 			ac_unindexed_add(&shard->unindexed, item->offset, item->entity->hash);
+			shard->noted = item->offset;
 		}
 	}
 }

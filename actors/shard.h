@@ -95,6 +95,7 @@ struct ac_shard {
 	uint32_t resets;    /* how often its log was replaced */
 	uint64_t tail;      /* last offset given to a record, while it leads */
 	uint64_t committed; /* last committed one, as far as it was told */
+	uint64_t noted;     /* while it leads: last record that `unindexed` was told of */
 
 	/* Records of the open round. */
 	struct ac_shard *touched_next;
@@ -110,10 +111,8 @@ struct ac_shard {
 	struct ac_unindexed unindexed;
 	struct ac_waiter *waiters; /* long polls on one entity's stream, and other reads of it */
 
-	/* Reads that wait for an offset to be committed and, on a follower, indexed. */
+	/* Reads that wait for an offset to be committed. */
 	struct ac_after *afters, **afters_end;
-	uint64_t asked_at; /* what was committed when the barrier was sent */
-	struct ps_barrier barrier;
 };
 
 /* Hands a job to the readers. RT_E_FULL; RT_E_CLOSED once the node stops. */
@@ -135,8 +134,8 @@ void ac_shard_lead(struct ac_shard *shard, uint64_t term, uint64_t tail);
  * A read with in.after waits until that offset is committed, up to the call's deadline or
  * AC_AFTER_MS, then TIMEOUT. */
 void ac_shard_call(struct ac_shard *shard, struct ac_call *call);
-/* A query, a state or a stream request from the store alone, whoever leads: what is committed and
- * indexed here, in.after included, waited for as above. Nothing of it stays in memory. A stream
+/* A query, a state or a stream request from the store alone, whoever leads: what is committed here,
+ * in.after included, waited for as above. Nothing of it stays in memory. A stream
  * request does not wait for events. On a shard that leads it is ac_shard_call, and a call that says
  * in.stale is answered without host->confirm. Always answered. */
 void ac_shard_read(struct ac_shard *shard, struct ac_call *call);
@@ -163,8 +162,7 @@ void ac_shard_drop(struct ac_shard *shard, const char *why, uint64_t kept_upto);
 /* A committed record, in order of the offsets, each once: keeps command ids as a leader does. */
 void ac_shard_follow_record(
 	struct ac_shard *shard, uint64_t offset, const struct ps_record *record);
-/* Everything up to `upto` is committed, and was given to the indexer: wakes reads that wait for it.
- * May be said again when the index has caught up by other ways. */
+/* Everything up to `upto` is committed, and followed: wakes reads that wait for it. */
 void ac_shard_committed(struct ac_shard *shard, uint64_t upto);
 /* The log is replaced by another one: no command id is known, and the filter is to be filled from
  * the store again (a filling that began before must not count). */

@@ -188,10 +188,11 @@ static rt_err ask(struct sh_coordinator *coordinator, struct sh_ask *slot, const
 		return RT_E_NOMEM;
 	}
 	protobuf_c_message_pack(message, packed);
-	/* In its place first: a port that answers from inside is wrong, but does no harm. */
 	*slot = (struct sh_ask){.ticket = ++coordinator->tickets, .at_ms = coordinator->now};
+	coordinator->asking = true;
 	rt_err err = coordinator->port->ask(coordinator->port->arg, name,
 		slot == &coordinator->command, rt_bytes_of(packed, size), expected, slot->ticket);
+	coordinator->asking = false;
 	free(packed);
 	if (err != RT_OK) {
 		*slot = (struct sh_ask){0};
@@ -204,7 +205,7 @@ static void ask_state(struct sh_coordinator *coordinator)
 	Troupe__Cluster__Nothing nothing = TROUPE__CLUSTER__NOTHING__INIT;
 	if (coordinator->awake && coordinator->stale && coordinator->query.ticket == 0 &&
 		ask(coordinator, &coordinator->query, "State", &nothing.base, 0) == RT_OK) {
-		coordinator->stale = false;
+		coordinator->stale = coordinator->query.ticket == 0;
 		coordinator->asked_ms = coordinator->now;
 	}
 }
@@ -281,13 +282,15 @@ static bool decide_urls(struct sh_coordinator *coordinator, const Troupe__Cluste
 	return command(coordinator, "Announce", &message.base);
 }
 
-/* No group has it as a member or is to have it, and of no group is that unknown. */
+/* No group has it as a member or is to have it, and of no group is that unknown: a leader that acts
+ * on an older table may be about to make it a member, or to hand the group over to it. */
 static bool is_empty(const struct sh_coordinator *coordinator, uint64_t node)
 {
 	for (uint32_t i = 0; i < coordinator->group_count; i++) {
 		struct sh_alloc_group group;
 		sh_coordinator_group(coordinator, i, coordinator->now, &group);
-		if (group.actual.count == 0 || sh_members_find(&group.actual, node) >= 0 ||
+		if (coordinator->reports.groups[i].led_version < coordinator->version ||
+			group.actual.count == 0 || sh_members_find(&group.actual, node) >= 0 ||
 			sh_placement_has(&group.target, node)) {
 			return false;
 		}
@@ -477,28 +480,44 @@ static struct rt_bytes pack_table(struct sh_coordinator *coordinator)
 	return rt_bytes_of(packed, size);
 }
 
-static void push(struct sh_coordinator *coordinator)
+static uint32_t list_due(struct sh_coordinator *coordinator, uint64_t due[SH_CLUSTER_MEMBERS_MAX])
 {
 	const Troupe__Cluster__ClusterState *state = coordinator->state;
-	struct rt_bytes table = {0};
-	coordinator->push_at = UINT64_MAX;
+	uint32_t count = 0;
 	for (size_t i = 0; state != NULL && i < state->n_members; i++) {
-		struct sh_told *node = told(coordinator, state->members[i]->node);
-		if (!is_due(coordinator, state->members[i], node)) {
-			continue;
+		const Troupe__Cluster__Member *member = state->members[i];
+		if (is_due(coordinator, member, told(coordinator, member->node))) {
+			due[count++] = member->node;
 		}
-		if (table.data == NULL) {
-			table = pack_table(coordinator);
-		}
-		if (table.data == NULL) {
-			return; /* The next tick tries again. */
-		}
+	}
+	return count;
+}
+
+static void push(struct sh_coordinator *coordinator)
+{
+	const struct sh_coordinator_port *port = coordinator->port;
+	uint64_t due[SH_CLUSTER_MEMBERS_MAX];
+	uint32_t count = list_due(coordinator, due);
+	coordinator->push_at = UINT64_MAX;
+	if (count == 0) {
+		return;
+	}
+	struct rt_bytes table = pack_table(coordinator);
+	if (table.data == NULL) {
+		return; /* The next tick tries again. */
+	}
+	coordinator->pushed = coordinator->now;
+	for (uint32_t i = 0; i < count; i++) {
+		struct sh_told *node = told(coordinator, due[i]);
 		node->farewell = false;
 		node->at_ms = coordinator->now;
 		node->version = coordinator->version;
 		node->routes = coordinator->reports.routes;
-		coordinator->pushed = coordinator->now;
-		coordinator->port->push(coordinator->port->arg, node->node, table);
+	}
+	/* Nothing is looked at from here on: this node's own table may come back as a report, or as
+	 * the end of leading. */
+	for (uint32_t i = 0; i < count; i++) {
+		port->push(port->arg, due[i], table);
 	}
 	free((void *)(uintptr_t)table.data);
 }
@@ -580,6 +599,12 @@ void sh_coordinator_answer(struct sh_coordinator *coordinator, uint64_t now_ms, 
 {
 	set_now(coordinator, now_ms);
 	if (!coordinator->awake || ticket == 0) {
+		return;
+	}
+	if (coordinator->asking) {
+		/* From inside, against the port's promise: no answer, or this would never end. */
+		coordinator->query = coordinator->command = (struct sh_ask){0};
+		coordinator->stale = true;
 		return;
 	}
 	if (ticket == coordinator->query.ticket) {

@@ -38,6 +38,7 @@ struct sh_coordinator {
 	bool stale;                           /* ask for a newer one */
 	uint64_t asked_ms, hold_ms;           /* no command before that */
 	struct sh_ask query, command;
+	bool asking; /* inside of port->ask */
 	uint64_t tickets;
 	const char *doing; /* name of the command */
 

@@ -1,12 +1,12 @@
 #include "sharding/hash.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 
 #include "proto/troupe.pb-c.h"
 #include "runtime/base/assert.h"
 #include "runtime/base/container.h"
+#include "sharding/cluster.pb-c.h"
 
 struct walk {
 	struct ps_job job; /* first */
@@ -34,8 +34,11 @@ static void end(struct walk *walk)
 		ac_call_payload_take(call, (uint8_t *)walk->text.data, walk->text.size);
 	} else {
 		pr_text_clear(&walk->text);
-		call->out.retry_after_ms = 100;
-		ac_call_fail(call, TROUPE__CODE__CODE_UNAVAILABLE, "shard %u: %s", walk->group,
+		bool wrong = walk->err == RT_E_INVAL;
+		call->out.retry_after_ms = wrong ? 0 : 100;
+		ac_call_fail(call,
+			wrong ? TROUPE__CODE__CODE_BAD_REQUEST : TROUPE__CODE__CODE_UNAVAILABLE,
+			"hash of shard %u: %s", walk->group,
 			walk->info.text[0] != '\0' ? walk->info.text : rt_err_text(walk->err));
 	}
 	free(walk->upto);
@@ -86,48 +89,43 @@ static void next(struct walk *walk)
 	}
 }
 
-static void limit(struct walk *walk, json_int_t group, json_int_t upto)
+static void ask_only(struct walk *walk, const Troupe__Cluster__HashRequest *request)
 {
-	if (group >= 0 && group < (json_int_t)walk->source->group_count && upto >= 0 &&
-		(uint64_t)upto < walk->upto[group]) {
-		walk->upto[group] = (uint64_t)upto;
+	for (uint32_t i = 0; request->n_shards > 0 && i < walk->source->group_count; i++) {
+		bool asked = false;
+		for (size_t n = 0; n < request->n_shards; n++) {
+			asked = asked || request->shards[n] == i;
+		}
+		walk->upto[i] = asked ? walk->upto[i] : 0;
+	}
+	for (size_t n = 0; n < request->n_upto; n++) {
+		const Troupe__Cluster__HashLimit *limit = request->upto[n];
+		if (limit->shard < walk->source->group_count &&
+			limit->upto < walk->upto[limit->shard]) {
+			walk->upto[limit->shard] = limit->upto;
+		}
 	}
 }
 
-static void limit_all(struct walk *walk, const json_t *upto)
+static rt_err read_request(struct walk *walk)
 {
-	for (uint32_t i = 0; json_is_integer(upto) && i < walk->source->group_count; i++) {
-		limit(walk, i, json_integer_value(upto));
-	}
-	for (size_t i = 0; i < json_array_size(upto); i++) {
-		const json_t *pair = json_array_get(upto, i);
-		limit(walk, json_integer_value(json_array_get(pair, 0)),
-			json_integer_value(json_array_get(pair, 1)));
-	}
-}
-
-static bool read_request(struct walk *walk)
-{
-	struct rt_bytes payload = walk->call->in.payload;
+	struct rt_bytes packed = {0};
 	for (uint32_t i = 0; i < walk->source->group_count; i++) {
 		walk->upto[i] =
 			atomic_load_explicit(&walk->source->committed[i], memory_order_acquire);
 	}
-	if (payload.size == 0) {
-		return true;
+	rt_err err = pr_json_parse(&troupe__cluster__hash_request__descriptor,
+		walk->call->in.payload, &packed, &walk->info);
+	Troupe__Cluster__HashRequest *request = NULL;
+	if (err == RT_OK) {
+		request = troupe__cluster__hash_request__unpack(NULL, packed.size, packed.data);
 	}
-	json_t *request =
-		json_loadb((const char *)payload.data, payload.size, JSON_REJECT_DUPLICATES, NULL);
-	const json_t *shard = json_object_get(request, "shard");
-	for (uint32_t i = 0; json_is_integer(shard) && i < walk->source->group_count; i++) {
-		if ((json_int_t)i != json_integer_value(shard)) {
-			walk->upto[i] = 0;
-		}
+	if (request != NULL) {
+		ask_only(walk, request);
+		troupe__cluster__hash_request__free_unpacked(request, NULL);
 	}
-	limit_all(walk, json_object_get(request, "upto"));
-	bool good = json_is_object(request);
-	json_decref(request);
-	return good;
+	free((void *)(uintptr_t)packed.data);
+	return err;
 }
 
 static void begin(struct rt_worker *worker, struct rt_post *post)

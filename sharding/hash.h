@@ -18,8 +18,7 @@ struct sh_hash_source {
 	void (*answered)(struct ac_host *host, struct ac_call *call);
 };
 
-/* Payload JSON: {"shard":N} that one only; {"upto":N} or {"upto":[[shard,offset],...]} not beyond;
- * always not beyond what is committed here. Answers with
+/* Payload: a HashRequest as JSON. Never beyond what is committed here. Answers with
  * {"node":N,"shards":[{"shard":N,"first":N,"upto":N,"hash":"16 digits"},...]}. */
 void sh_hash_start(const struct sh_hash_source *source, struct ac_call *call);
 

@@ -44,7 +44,9 @@ sharding_SRCS := \
 sharding_PROTOS := sharding/cluster.proto
 PROTOS += $(sharding_PROTOS)
 tests/unit/sharding/test_cluster_EXTRA := tests/support/given.c
-tests/unit/sharding/test_coordinator_EXTRA := tests/support/clusterbed.c
+$(foreach t,coordinator coordinator_memory coordinator_storms, \
+	$(eval tests/unit/sharding/test_$(t)_EXTRA := tests/support/clusterbed.c))
+tests/unit/sharding/test_coordinator_memory_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc
 tests/unit/sharding/test_node_EXTRA := tests/support/nodecall.c
 tests/unit/sharding/test_install_EXTRA := tests/support/hostbed.c
 tests/unit/sharding/test_install_source_EXTRA := tests/support/hostbed.c

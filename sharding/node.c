@@ -568,6 +568,14 @@ static void peers_refused(void *arg, const char *why)
 	}
 }
 
+static void peers_left(void *arg)
+{
+	struct sh_node *node = arg;
+	if (node->options.cluster.left != NULL) {
+		node->options.cluster.left(node->options.arg);
+	}
+}
+
 static rt_err open_peers(
 	struct sh_node *node, const Troupe__Cluster__Joined *joined, struct rt_errinfo *info)
 {
@@ -591,6 +599,7 @@ static rt_err open_peers(
 		.system = node->system,
 		.shard_count = node->shard_count,
 		.refused = peers_refused,
+		.left = peers_left,
 		.arg = node};
 	rt_err err = sh_peers_open(&options, &node->peers, info);
 	node->coordinator.peer = err == RT_OK ? sh_peers_url(node->peers) : NULL;

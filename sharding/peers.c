@@ -12,12 +12,13 @@
 
 #define REFUSED_FOR_MS 10000u /* by everybody, for so long: this node is not wanted */
 #define TEXT_MAX       256u
+#define LEFT_WORDS     "has left the cluster"
 
 struct known {
 	uint64_t node;
 	char key[SH_ID_CHARS + 1];
 	char url[TEXT_MAX];
-	bool left;
+	bool left, up;
 };
 
 struct parcel;
@@ -147,6 +148,16 @@ static void tell(struct rt_worker *worker, struct rt_post *post)
 	free(news);
 }
 
+static struct known *find(const struct sh_peers *peers, uint64_t node)
+{
+	for (uint32_t i = 0; i < peers->known_count; i++) {
+		if (peers->known[i].node == node) {
+			return &peers->known[i];
+		}
+	}
+	return NULL;
+}
+
 static void on_changed(void *arg, uint64_t node, bool up)
 {
 	struct sh_peers *peers = arg;
@@ -154,6 +165,10 @@ static void on_changed(void *arg, uint64_t node, bool up)
 	rt_log(RT_LOG_INFO, "peers", "node %llu %s", (unsigned long long)node,
 		up ? "is connected" : "cannot be reached");
 	uv_mutex_lock(&peers->lock);
+	struct known *known = find(peers, node);
+	if (known != NULL) {
+		known->up = up;
+	}
 	peers->up_count += up ? 1u : 0u;
 	peers->up_count -= up || peers->up_count == 0 ? 0u : 1u;
 	peers->refused_since_ms = up ? 0 : peers->refused_since_ms;
@@ -167,16 +182,6 @@ static void on_changed(void *arg, uint64_t node, bool up)
 }
 
 /* ---- who is who ---- */
-static struct known *find(const struct sh_peers *peers, uint64_t node)
-{
-	for (uint32_t i = 0; i < peers->known_count; i++) {
-		if (peers->known[i].node == node) {
-			return &peers->known[i];
-		}
-	}
-	return NULL;
-}
-
 /* Calls back into the transport are made from a worker, never from inside its callback. */
 struct dial {
 	struct rt_post post; /* first */
@@ -219,15 +224,15 @@ static bool on_known(void *arg, const struct sh_identity *who, char *why, size_t
 		snprintf(why, room, "node %llu is not known as a member here (yet)",
 			(unsigned long long)who->node);
 	} else if (known->left) {
-		snprintf(
-			why, room, "node %llu has left the cluster", (unsigned long long)who->node);
+		snprintf(why, room, "node %llu " LEFT_WORDS, (unsigned long long)who->node);
 	} else if (strcmp(known->key, who->key) != 0) {
 		snprintf(why, room,
 			"node %llu has other data than the member of that number: its key differs",
 			(unsigned long long)who->node);
 	} else {
 		good = true;
-		moved = who->peer != NULL && who->peer[0] != '\0' &&
+		/* Who says so may be a copy of a node that is still there. */
+		moved = !known->up && who->peer != NULL && who->peer[0] != '\0' &&
 			strcmp(known->url, who->peer) != 0;
 		if (moved) {
 			snprintf(known->url, sizeof(known->url), "%s", who->peer);
@@ -253,7 +258,10 @@ static void on_refused(void *arg, uint64_t node, const char *why)
 	peers->refused_said = peers->refused_said || say;
 	uv_mutex_unlock(&peers->lock);
 	(void)node;
-	if (say && peers->options.refused != NULL) {
+	/* The last table may not have reached it; a peer's words do as well. */
+	if (strstr(why, LEFT_WORDS) != NULL && peers->options.left != NULL) {
+		peers->options.left(peers->options.arg);
+	} else if (say && peers->options.refused != NULL) {
 		peers->options.refused(peers->options.arg, why);
 	}
 }

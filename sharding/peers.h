@@ -20,7 +20,8 @@ struct sh_peers_options {
 	struct rt_system *system;
 	uint32_t shard_count;
 	uint32_t silence_ms;
-	void (*refused)(void *arg, const char *why); /* may be NULL */
+	void (*refused)(void *arg, const char *why); /* by everybody; may be NULL */
+	void (*left)(void *arg); /* this node is a member no more; may be NULL */
 	void *arg;
 };
 

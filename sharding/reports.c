@@ -90,14 +90,12 @@ static bool members_of(const Troupe__Cluster__ReplicaReport *report, struct sh_m
 	return sh_members_valid(out);
 }
 
-static bool replica_valid(const Troupe__Cluster__ClusterState *state,
-	const Troupe__Cluster__ReplicaReport *report, uint64_t from)
+static bool replica_valid(
+	const Troupe__Cluster__ClusterState *state, const Troupe__Cluster__ReplicaReport *report)
 {
 	struct sh_members members;
-	if (report->shard > state->shard_count || report->commit > report->last) {
-		return false;
-	}
-	return !report->leading || (report->leader == from && members_of(report, &members));
+	return report->shard <= state->shard_count &&
+	       (!report->leading || members_of(report, &members));
 }
 
 static bool report_valid(const Troupe__Cluster__ClusterState *state,
@@ -110,7 +108,7 @@ static bool report_valid(const Troupe__Cluster__ClusterState *state,
 		return false;
 	}
 	for (size_t i = 0; i < report->n_replicas; i++) {
-		if (!replica_valid(state, report->replicas[i], from)) {
+		if (!replica_valid(state, report->replicas[i])) {
 			return false;
 		}
 	}
@@ -132,7 +130,7 @@ static void set_leader(struct sh_reports *reports, struct sh_seen_group *group, 
 }
 
 static void take_leading(struct sh_reports *reports, struct sh_seen_group *group,
-	const Troupe__Cluster__ReplicaReport *report, uint64_t now_ms)
+	const Troupe__Cluster__ReplicaReport *report, uint64_t version, uint64_t now_ms)
 {
 	if (report->term < group->term && is_fresh(reports, group->leader_at_ms, now_ms)) {
 		return;
@@ -140,6 +138,7 @@ static void take_leading(struct sh_reports *reports, struct sh_seen_group *group
 	set_leader(reports, group, report->leader, report->term, now_ms);
 	group->led_by = report->leader;
 	group->led_at_ms = now_ms;
+	group->led_version = version;
 	group->commit = report->commit;
 	group->last = report->last;
 	bool valid = members_of(report, &group->actual);
@@ -208,8 +207,9 @@ static void take(struct sh_reports *reports, const Troupe__Cluster__ClusterState
 		Troupe__Cluster__ReplicaReport *replica = report->replicas[i];
 		struct sh_seen_group *group = &reports->groups[replica->shard];
 		const Troupe__Cluster__Member *leader = sh_cluster_member(state, replica->leader);
-		if (replica->leading) {
-			take_leading(reports, group, replica, now_ms);
+		/* It may have learned of another leader and not yet have stopped to serve. */
+		if (replica->leading && replica->leader == report->node) {
+			take_leading(reports, group, replica, report->version, now_ms);
 			continue;
 		}
 		if (leader == NULL || leader->state == SH_NODE_LEFT) {

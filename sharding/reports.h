@@ -25,8 +25,9 @@ struct sh_seen_group {
 	uint64_t leader, term; /* newest heard of; 0: none */
 	uint64_t leader_at_ms; /* when somebody said so last */
 	/* From the leader itself: */
-	uint64_t led_by;    /* 0: it leads no longer, as far as is known */
-	uint64_t led_at_ms; /* its last report; at first, when listening began */
+	uint64_t led_by;      /* 0: it leads no longer, as far as is known */
+	uint64_t led_at_ms;   /* its last report; at first, when listening began */
+	uint64_t led_version; /* of the table that it acted on then */
 	uint64_t commit, last;
 	struct sh_members actual; /* none: no leader was heard */
 	uint64_t match[SH_MEMBERS_MAX];

@@ -5,6 +5,15 @@
 #include "runtime/base/assert.h"
 #include "sharding/transport_parts.h"
 
+/* Where it can be found: a node that serves no clients yet names no URL for them. */
+static const char *place_of(const struct sh_identity *who)
+{
+	if (who->rpc != NULL && who->rpc[0] != '\0') {
+		return who->rpc;
+	}
+	return who->peer != NULL && who->peer[0] != '\0' ? who->peer : "an unknown URL";
+}
+
 /* What is to blame, then who refuses whom. */
 static bool refuse(struct sh_transport *transport, const struct sh_identity *whom, char *why,
 	const char *reason)
@@ -12,7 +21,7 @@ static bool refuse(struct sh_transport *transport, const struct sh_identity *who
 	const struct sh_identity *self = &transport->options.self;
 	(void)snprintf(why, SH_REFUSAL_MAX + 1,
 		"%s (node %" PRIu64 " at %s refuses node %" PRIu64 " at %s)", reason, self->node,
-		self->rpc, whom->node, whom->rpc[0] == '\0' ? "an unknown URL" : whom->rpc);
+		place_of(self), whom->node, place_of(whom));
 	return false;
 }
 
@@ -32,7 +41,7 @@ static bool running(struct sh_transport *transport, const struct sh_identity *ol
 	(void)snprintf(reason, sizeof(reason),
 		"node %" PRIu64 " is already running as another process (instance %016" PRIx64
 		", %s; this one is instance %016" PRIx64 ")",
-		old->node, old->instance, old->rpc, new->instance);
+		old->node, old->instance, place_of(old), new->instance);
 	return refuse(transport, new, why, reason);
 }
 

@@ -311,12 +311,12 @@ void sh_inlet_release(struct sh_inlet *inlet)
 	}
 }
 
-/* What only an open connection needs. */
+/* What only an open connection needs. Aios go before what they worked on: see transport_parts.h. */
 static void strip(struct sh_inlet *inlet)
 {
-	nng_stream_free(inlet->stream);
 	nng_aio_free(inlet->recv);
 	nng_aio_free(inlet->send);
+	nng_stream_free(inlet->stream);
 	free(inlet->buffer);
 	free(inlet->hello);
 	free(inlet->big);

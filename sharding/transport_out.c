@@ -273,6 +273,7 @@ static void on_received(void *arg)
 
 /* ---- a try ---- */
 
+/* Aios go before what they worked on: see transport_parts.h. */
 static void line_free(struct sh_line *line)
 {
 	if (line->dialer != NULL) {
@@ -290,13 +291,13 @@ static void line_free(struct sh_line *line)
 	/* It may have been dialled when nobody wanted it any more. */
 	if (line->stream == NULL && line->dial != NULL &&
 		(atomic_load(&line->events) & SH_DIALLED) != 0 && nng_aio_result(line->dial) == 0) {
-		nng_stream_free(nng_aio_get_output(line->dial, 0));
+		line->stream = nng_aio_get_output(line->dial, 0);
 	}
-	nng_stream_free(line->stream);
-	nng_stream_dialer_free(line->dialer);
 	for (uint32_t i = 0; i < 3; i++) {
 		nng_aio_free(aio[i]);
 	}
+	nng_stream_free(line->stream);
+	nng_stream_dialer_free(line->dialer);
 	free(line);
 }
 

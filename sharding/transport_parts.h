@@ -15,7 +15,9 @@
  *          was just starting it. So an aio is started by the keeper, by its own callback, or by a
  *          sender that the keeper waits for (`launching`); only the keeper stops one.
  *          A receive or send on a closed stream never ends by itself: after nng_stream_close
- *          always nng_aio_stop.
+ *          always nng_aio_stop. An aio that runs into its time limit may still be looked at, with
+ *          its stream or dialer, after nng_aio_stop returned; only nng_aio_free waits for that. So
+ *          aios are freed first, streams and dialers after them.
  */
 #ifndef SHARDING_TRANSPORT_PARTS_H
 #define SHARDING_TRANSPORT_PARTS_H

@@ -53,7 +53,7 @@ void rt_worker_post_always(struct rt_worker *worker, struct rt_post *post); /* a
 struct rt_system *rt_worker_system(struct rt_worker *worker);
 uint32_t rt_worker_index(const struct rt_worker *worker);
 uv_loop_t *rt_worker_loop(struct rt_worker *worker);
-uint64_t rt_worker_now_ms(struct rt_worker *worker); /* monotonic, cached per slice */
+uint64_t rt_worker_now_ms(struct rt_worker *worker);   /* monotonic, cached per slice */
 uint64_t rt_worker_clock_ms(struct rt_worker *worker); /* the same clock, read now */
 /* The worker running on this thread, or NULL. */
 struct rt_worker *rt_worker_self(void);

@@ -32,6 +32,14 @@ class Storm:
 		self.changes = 0       # leaders seen to change after a kill
 		self.slowest_start = 0.0
 		self.last_acked, self.last_progress = -1, time.monotonic()
+		self.story = open(os.path.join(cluster.folder, "faults"), "a", encoding="utf-8")
+
+	def tell(self, text):
+		"""Into the file of what was done when, with the daemons' clock."""
+		now = time.time()
+		at = time.strftime("%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}"
+		self.story.write(f"{at} {text}\n")
+		self.story.flush()
 
 	# ---- what runs ----
 	def held(self):
@@ -47,6 +55,7 @@ class Storm:
 		return len(self.held()) + count <= self.limit and len(self.free()) >= count
 
 	def add(self, name, run, holds=(), **more):
+		self.tell(f"{name} {[n.name for n in holds] or ''}")
 		self.active.append(Active(name, run, [n.k for n in holds], **more))
 
 	def step(self):
@@ -59,6 +68,7 @@ class Storm:
 				a.due = time.monotonic() + next(a.run)
 			except StopIteration:
 				self.active.remove(a)
+				self.tell(f"{a.name} is over")
 			except OSError as error:
 				raise RuntimeError(f"{a.name}: {error}") from error
 
@@ -86,6 +96,7 @@ class Storm:
 		self.cluster.network.heal()
 
 	def count(self, name, shown=True, n=1):
+		self.tell(f"{name}: {'shown' if shown else 'not shown'}")
 		(self.verified if shown else self.unverified)[name] += n
 
 	# ---- what to do next ----
@@ -257,7 +268,9 @@ class Storm:
 			if time.monotonic() - begin > 60:
 				raise RuntimeError(f"{n.name} is not ready after 60 s:\n{n.tail()}")
 			yield .02
-		self.slowest_start = max(self.slowest_start, time.monotonic() - begin)
+		took = time.monotonic() - begin
+		self.tell(f"{n.name} is ready after {took:.1f} s")
+		self.slowest_start = max(self.slowest_start, took)
 
 	def snapshot(self):
 		"""shard -> (leader, term), and which the node leads, or nothing."""
@@ -267,6 +280,7 @@ class Storm:
 			return None
 
 	def kill(self, n, name):
+		self.tell(f"kills {n.name}")
 		before = self.snapshot()
 		led = before.leads().get(n.k, []) if before else []
 		now = time.monotonic_ns()
@@ -385,6 +399,7 @@ class Storm:
 			return
 		target = self.rnd.choice(to)
 		try:
+			self.tell(f"moves shard {group['shard']} from {group['leader']} to {target}")
 			self.cluster.admin("Move", {"shard": group["shard"], "node": target}, timeout=2.0)
 		except OSError:
 			self.count("leader moved", False)
@@ -418,6 +433,7 @@ class Storm:
 			status = self.snapshot()
 			if status and status.moving():
 				n = status.coordinator()
+				self.tell(f"coordinator {n.name if n else '?'}, {len(status.moving())} moving")
 				if n in self.free() and self.fits(1):
 					me = next(a for a in self.active if a.name == "members")
 					me.holds = {n.k}
@@ -453,6 +469,7 @@ class Storm:
 		end = time.monotonic() + 30
 		while True:
 			try:
+				self.tell(f"drains {going.name}, node {number}")
 				self.cluster.admin("Drain", {"node": number}, timeout=2.0)
 				break
 			except OSError as error:

@@ -190,6 +190,9 @@ class Verdict:
 			"unknown_resolved": sum(op.outcome != h.UNKNOWN for op in retried),
 			"of_these_stored_before": sum(op.repeated for op in retried),
 			"never_resolved": sum(op.outcome == h.UNKNOWN for op in writes),
+			"refused_but_an_earlier_attempt_stored": len(
+				{op.id for op in writes if op.outcome in (h.REJECTED, h.CONFLICT)}
+				& {e.id for s in self.streams.values() for e in s} - ok),
 			"repeated_answers_agreeing": sum(op.outcome == h.OK and op.repeated for op in writes)
 			- sum(e[0] == "TWO-ANSWERS" for e in self.errors),
 			"events": sum(map(len, self.streams.values())),

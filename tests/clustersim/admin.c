@@ -16,14 +16,17 @@ static uint32_t living(const struct cs *cs)
 	return count;
 }
 
-static void enqueue(struct cs *cs, const char *name, uint32_t node, uint32_t shard)
+/* False: too much waits already. */
+static bool enqueue(struct cs *cs, const char *name, uint32_t node, uint32_t shard)
 {
 	struct cs_admin *admin = &cs->admin;
-	if (admin->queued < sizeof(admin->queue) / sizeof(admin->queue[0])) {
-		admin->queue[admin->queued].name = name;
-		admin->queue[admin->queued].node = node;
-		admin->queue[admin->queued++].shard = shard;
+	if (admin->queued == sizeof(admin->queue) / sizeof(admin->queue[0])) {
+		return false;
 	}
+	admin->queue[admin->queued].name = name;
+	admin->queue[admin->queued].node = node;
+	admin->queue[admin->queued++].shard = shard;
+	return true;
 }
 
 /* ---- what is to happen ---- */
@@ -47,10 +50,9 @@ static uint32_t spare(struct cs *cs)
 void cs_admin_drain(struct cs *cs)
 {
 	uint32_t id = spare(cs);
-	if (id != 0) {
+	if (id != 0 && enqueue(cs, "Drain", id, 0)) {
 		cs->nodes[id].drained = true;
 		cs->stats->drains++;
-		enqueue(cs, "Drain", id, 0);
 	}
 }
 
@@ -58,7 +60,8 @@ void cs_admin_drain(struct cs *cs)
 void cs_admin_lose(struct cs *cs)
 {
 	uint32_t id = spare(cs);
-	if (id == 0 || cs->losing || !cs->nodes[id].up || cs->shape.replication < 3) {
+	if (id == 0 || cs->losing || !cs->nodes[id].up || cs->shape.replication < 3 ||
+		!enqueue(cs, "Remove", id, 0)) {
 		return;
 	}
 	CS_TRACE(cs, "n%u is LOST", id);
@@ -66,16 +69,15 @@ void cs_admin_lose(struct cs *cs)
 	cs->nodes[id].gone = true;
 	cs->stats->removes++;
 	cs_node_crash(&cs->nodes[id]);
-	enqueue(cs, "Remove", id, 0);
 }
 
 void cs_admin_move(struct cs *cs)
 {
 	const struct cs_node *node = cs_any_node(cs);
-	if (node != NULL && !node->drained) {
+	if (node != NULL && !node->drained && cs->admin.queued < 4 &&
+		enqueue(cs, "Move", node->id, cs_below(cs, cs_groups(cs)))) {
 		cs->stats->moves++;
 		cs->admin.moved = true;
-		enqueue(cs, "Move", node->id, cs_below(cs, cs_groups(cs)));
 	}
 }
 
@@ -169,10 +171,12 @@ void cs_admin_answered(struct cs *cs, const struct cs_answer *answer)
 		/* There is no cluster yet; it is all that may be wrong. */
 		CS_CHECK(cs, !cs->faults, "a node may not join: %s", answer->error);
 		cs->admin.made--;
-	} else if (strcmp(cs->admin.name, "Remove") == 0) {
-		cs->losing = !good;
-		if (cs->losing) {
-			enqueue(cs, "Remove", cs->admin.node, 0); /* It is not dead yet. */
+	} else if (strcmp(cs->admin.name, "Move") != 0) {
+		bool removes = strcmp(cs->admin.name, "Remove") == 0;
+		cs->losing = cs->losing && !(removes && good);
+		if (!good) { /* Not dead yet, or dead just now. Its place is free again. */
+			bool again = enqueue(cs, cs->admin.name, cs->admin.node, 0);
+			RT_ASSERT(again);
 		}
 	}
 }

@@ -108,7 +108,8 @@ class Status(ClusterTest):
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         with watch.stdout, watch.stderr:
             self.assertIn("gone fishing", watch.stderr.readline())
-            self.assertTrue(watch.stdout.readline().startswith("cluster 00ff"))
+            line = watch.stdout.readline()
+            self.assertTrue(line.startswith("cluster 00ff"), line or watch.stderr.read())
             watch.terminate()
             self.assertEqual(watch.wait(10), DONE)
 

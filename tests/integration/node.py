@@ -113,7 +113,8 @@ class Node:
         self.close()
 
     def command(self):
-        return [trouped(), "--data", self.data, "--rpc", self.url] + self.args
+        # Of two free ports only one would be known to be free: a lone node needs no fixed one for others.
+        return [trouped(), "--data", self.data, "--rpc", self.url, "--cluster", "tcp://127.0.0.1:0"] + self.args
 
     def start(self, wait=True):
         """Starts it and, unless told otherwise, waits until it is ready to serve."""

@@ -77,7 +77,9 @@ void bed_operate(const ProtobufCMessage *message)
 	}
 	assert_int_equal(run_command(index, message), TROUPE__CODE__CODE_OK);
 	if (bed.groups[BED_META].leader != 0) {
+		bed.inside = true;
 		sh_coordinator_changed(bed.nodes[bed.groups[BED_META].leader].coordinator);
+		bed.inside = false;
 	}
 }
 
@@ -104,6 +106,7 @@ static rt_err port_ask(void *arg, const char *name, bool command, struct rt_byte
 	uint64_t expected, uint64_t ticket)
 {
 	struct bed_node *node = arg;
+	bed.inside = false;
 	if (bed.full || bed.ask_count == BED_ASKS) {
 		return RT_E_FULL;
 	}
@@ -120,6 +123,7 @@ static rt_err port_ask(void *arg, const char *name, bool command, struct rt_byte
 	snprintf(asked->name, sizeof(asked->name), "%s", name);
 	bed.asked++;
 	bed.commands += command;
+	bed.inside = true;
 	return RT_OK;
 }
 
@@ -171,8 +175,10 @@ static void answer_asks(void)
 			if (reply.size > 0) {
 				memcpy(copy, reply.data, reply.size);
 			}
+			bed.inside = true;
 			sh_coordinator_answer(node->coordinator, bed.now, asked.ticket, code,
 				bed.seq, rt_bytes_of(copy, reply.size));
+			bed.inside = false;
 			free(copy);
 		}
 		free(asked.payload);
@@ -233,7 +239,9 @@ void bed_lead(uint32_t index, uint64_t id)
 	group->leader = id;
 	group->term++;
 	if (index == BED_META) {
+		bed.inside = true;
 		sh_coordinator_lead(bed.nodes[id].coordinator, bed.now, group->term);
+		bed.inside = false;
 	}
 	bed.nodes[id].report_at = bed.now; /* Leaders speak up. */
 }
@@ -329,8 +337,10 @@ static void report(uint64_t id, uint32_t worker)
 	uint8_t *packed = malloc(troupe__cluster__node_report__get_packed_size(&report) + 1);
 	assert_non_null(packed);
 	size_t size = troupe__cluster__node_report__pack(&report, packed);
+	bed.inside = true;
 	sh_coordinator_report(bed.nodes[bed.groups[BED_META].leader].coordinator, bed.now, id,
 		rt_bytes_of(packed, size));
+	bed.inside = false;
 	free(packed);
 }
 
@@ -475,7 +485,9 @@ void bed_step(void)
 	for (uint64_t id = 1; id <= BED_NODES; id++) {
 		struct bed_node *node = &bed.nodes[id];
 		if (node->runs && bed.now >= sh_coordinator_next_timeout(node->coordinator)) {
+			bed.inside = true;
 			sh_coordinator_tick(node->coordinator, bed.now);
+			bed.inside = false;
 		}
 	}
 	if (bed.seq > 0 && bed.now % 100 == 0) {

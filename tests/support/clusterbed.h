@@ -65,6 +65,7 @@ struct bed {
 	uint32_t copy_ms;
 	uint32_t moving_most; /* groups that moved at the same time, at most */
 	uint64_t mute;        /* this node's asks are lost */
+	bool inside;          /* a coordinator runs, not the bed */
 	bool full;            /* asks find no room */
 	uint64_t deaf;        /* this node gets no tables */
 	bool refuse;          /* every command */

@@ -68,9 +68,11 @@ bool bed_confirm(struct ac_host *host, struct ac_shard *shard, struct ac_call *c
 {
 	struct bed *bed = host->owner;
 	bed->confirms++;
-	(void)shard;
 	if (bed->confirm_drops) {
 		drop_shard(bed, NULL);
+	}
+	if (bed->confirm_commits) {
+		ac_shard_commit(shard, shard->tail);
 	}
 	if (bed->confirm_keeps) {
 		bed->kept = call;
@@ -251,6 +253,19 @@ void bed_replace(struct bed *bed, uint64_t from, int64_t amount, int64_t balance
 	uv_sem_wait(&bed->stepped);
 }
 
+static void cut(struct bed *bed, void *arg)
+{
+	struct ps_round *round = ps_round_acquire(bed->writer, bed->worker);
+	RT_ASSERT(ps_round_cut(round, SHARD, *(const uint64_t *)arg) == RT_OK);
+	submit_round(bed, round);
+}
+
+void bed_cut(struct bed *bed, uint64_t from)
+{
+	bed_do(bed, cut, &from);
+	uv_sem_wait(&bed->stepped);
+}
+
 struct commit {
 	uint64_t offset;
 	struct rt_bytes bytes;
@@ -333,22 +348,29 @@ void bed_drop(struct bed *bed)
 	bed_do(bed, drop_shard, NULL);
 }
 
+struct hold {
+	struct ps_job job; /* first */
+	struct bed *bed;
+};
+
 static void hold_work(struct ps_job *job, struct ps_store *store)
 {
 	(void)store;
-	uv_sem_wait(&RT_CONTAINER(job, struct bed, held)->reads);
+	uv_sem_wait(&((struct hold *)job)->bed->reads);
 }
 
 static void hold_done(struct ps_job *job)
 {
-	(void)job;
+	free(job);
 }
 
 static void hold(struct bed *bed, void *arg)
 {
+	struct hold *held = calloc(1, sizeof(*held));
 	(void)arg;
-	bed->held = (struct ps_job){.work = hold_work, .done = hold_done};
-	RT_ASSERT(ac_host_read(&bed->host, &bed->held) == RT_OK);
+	RT_ASSERT(held != NULL);
+	*held = (struct hold){.job = {.work = hold_work, .done = hold_done}, .bed = bed};
+	RT_ASSERT(ac_host_read(&bed->host, &held->job) == RT_OK);
 }
 
 void bed_hold_reads(struct bed *bed)

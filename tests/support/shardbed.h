@@ -31,10 +31,10 @@ struct bed {
 	struct ac_shard shard;
 	uint64_t staged;
 	uv_sem_t stepped, reads;
-	struct ps_job held;
 	/* host.confirm, when the test sets it to bed_confirm */
-	bool confirm_drops; /* the shard is dropped from inside it */
-	bool confirm_keeps; /* it takes the call */
+	bool confirm_drops;   /* the shard is dropped from inside it */
+	bool confirm_commits; /* or everything is committed */
+	bool confirm_keeps;   /* it takes the call */
 	uint32_t confirms;
 	struct ac_call *kept;
 };
@@ -51,13 +51,15 @@ void bed_discard(struct bed *bed);
 /* Another log: from `from` on there is one record, a deposit into account "a" as its event of the
  * same number, with this command id. A wrong balance is a contradiction. */
 void bed_replace(struct bed *bed, uint64_t from, int64_t amount, int64_t balance, const char *id);
+/* Records from `from` on are cut off. */
+void bed_cut(struct bed *bed, uint64_t from);
 /* Records up to here go to the indexer, and the shard is told, leading or following. */
 void bed_commit(struct bed *bed, uint64_t upto);
 void bed_index(struct bed *bed); /* waits until what was staged is indexed */
 /* bed_commit of the whole log, bed_index, ac_shard_lead. */
 void bed_lead(struct bed *bed, uint64_t term);
 void bed_drop(struct bed *bed);
-/* Reads wait in the reader until released. */
+/* Reads wait in the reader until released; each hold needs its release. */
 void bed_hold_reads(struct bed *bed);
 void bed_release_reads(struct bed *bed);
 

@@ -1,5 +1,6 @@
 #include "tests/support/transportbed.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,11 +157,20 @@ static const struct sh_transport_port bed_port = {on_receive, on_changed, on_kno
 
 /* ---- nodes ---- */
 
+const char *bed_cluster(void)
+{
+	static char cluster[33];
+	if (cluster[0] == '\0') {
+		(void)snprintf(cluster, sizeof(cluster), "00000000%08x%016" PRIx64,
+			(unsigned)uv_os_getpid(), uv_hrtime());
+	}
+	return cluster;
+}
+
 void bed_prepare(struct bed_node *node, uint64_t id)
 {
 	memset(node, 0, sizeof(*node));
-	node->options = (struct sh_transport_options){.self = {.cluster = BED_CLUSTER,
-							      .node = id,
+	node->options = (struct sh_transport_options){.self = {.node = id,
 							      .key = BED_KEY,
 							      .instance = 0xa0 + id,
 							      .incarnation = 1,
@@ -168,6 +178,7 @@ void bed_prepare(struct bed_node *node, uint64_t id)
 		.listen = "tcp://127.0.0.1:0",
 		.port = &bed_port,
 		.arg = node};
+	memcpy(node->options.self.cluster, bed_cluster(), sizeof(node->options.self.cluster));
 	assert_int_equal(uv_mutex_init(&node->lock), 0);
 	assert_int_equal(uv_cond_init(&node->seen), 0);
 }
@@ -501,8 +512,7 @@ struct sh_handshake bed_hello(uint64_t id, uint64_t target, enum sh_lane lane)
 		.version_max = SH_VERSION_MAX,
 		.lane = lane,
 		.target = target,
-		.who = {.cluster = BED_CLUSTER,
-			.node = id,
+		.who = {.node = id,
 			.key = BED_KEY,
 			.instance = 0xa0 + id,
 			.incarnation = 1,
@@ -510,5 +520,6 @@ struct sh_handshake bed_hello(uint64_t id, uint64_t target, enum sh_lane lane)
 			.peer = "tcp://127.0.0.1:7001"},
 		.rpc = "tcp://127.0.0.1:7000",
 		.peer = "tcp://127.0.0.1:7001"};
+	memcpy(hello.who.cluster, bed_cluster(), sizeof(hello.who.cluster));
 	return hello;
 }

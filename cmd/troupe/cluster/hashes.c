@@ -96,8 +96,8 @@ bool tr_hashes_question(
 	for (size_t shard = 0; shard < of->count; shard++) {
 		uint64_t common = tr_hashes_common(all, count, shard);
 		if (of->of[shard].there && of->of[shard].upto > common) {
-			pr_text_printf(
-				out, "%s[%zu,%" PRIu64 "]", asked > 0 ? "," : "", shard, common);
+			pr_text_printf(out, "%s{\"shard\":%zu,\"upto\":%" PRIu64 "}",
+				asked > 0 ? "," : "", shard, common);
 			of->of[shard].asked = true;
 			asked++;
 		}

@@ -32,8 +32,8 @@ static bool add_answer(const struct tr_options *options, const struct troupe_ans
 
 static bool print(struct pr_text *text)
 {
-	bool good = !text->failed && fwrite(text->data, 1, text->size, stdout) == text->size &&
-		    fflush(stdout) == 0;
+	bool written = text->size == 0 || fwrite(text->data, 1, text->size, stdout) == text->size;
+	bool good = !text->failed && written && fflush(stdout) == 0;
 	text->size = 0;
 	return good;
 }

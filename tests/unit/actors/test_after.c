@@ -250,29 +250,21 @@ static void a_follower_shows_only_what_is_committed(void **state)
 	assert_answer(&c, "{\"balance\":107}");
 }
 
-static void look_at_index(struct bed *of, void *arg)
-{
-	*(uint64_t *)arg = ps_store_index_watermark(of->host.store, SHARD);
-}
-
-/* It could come to be indexed with the next chunk, but nobody would say so. */
-static void a_follower_waits_for_the_commit_and_hurries_the_index(void **state)
+/* The index has it a second later. */
+static void a_follower_waits_for_the_commit_and_not_for_the_index(void **state)
 {
 	(void)state;
 	struct bed_call c[3];
-	uint64_t watermark = 0;
 	bed_drop(&bed);
 	bed_replace(&bed, 3, 7, 107, "theirs");
 	for (int i = 0; i < 3; i++) {
 		make(&c[i], i == 2 ? STATE : QUERY, "Balance", i == 0 ? 2 : 3);
 		bed_do(&bed, bed_read, &c[i]);
 	}
-	assert_answer(&c[0], "{\"balance\":100}"); /* committed before, and indexed for it */
+	assert_answer(&c[0], "{\"balance\":100}");
 	assert_false(bed_is_over(&c[1]) || bed_is_over(&c[2]));
 	bed_commit(&bed, 3);
 	assert_answer(&c[1], "{\"balance\":107}");
-	bed_do(&bed, look_at_index, &watermark);
-	assert_int_equal(watermark, 3);
 	assert_int_equal(bed_wait(&c[2]), 0);
 	assert_non_null(strstr(c[2].text, "\"balance\":107"));
 	end(&c[2]);
@@ -302,22 +294,6 @@ static void who_waits_at_a_follower_is_served_when_it_leads(void **state)
 	assert_false(bed_is_over(&c));
 	bed_do(&bed, lead_upto_2, NULL);
 	assert_answer(&c, "{\"balance\":100}");
-}
-
-/* The node closes while the index is being hurried: nobody touches what is gone. */
-static void a_barrier_may_outlive_its_shard(void **state)
-{
-	(void)state;
-	struct bed_call c;
-	bed_drop(&bed);
-	bed_replace(&bed, 3, 7, 107, "theirs");
-	make(&c, QUERY, "Balance", 3);
-	bed_do(&bed, bed_read, &c);
-	bed_commit(&bed, 3);
-	bed_close(&bed);
-	(void)bed_wait(&c); /* answered or moved, once */
-	end(&c);
-	bed_open(&bed);
 }
 
 static void put_snapshot(uint32_t version, uint64_t deposits, int64_t balance)
@@ -373,9 +349,8 @@ int main(void)
 		TEST(a_follower_serves_what_it_has),
 		TEST(a_follower_does_not_wait_for_events),
 		TEST(a_follower_shows_only_what_is_committed),
-		TEST(a_follower_waits_for_the_commit_and_hurries_the_index),
+		TEST(a_follower_waits_for_the_commit_and_not_for_the_index),
 		TEST(who_waits_at_a_follower_is_served_when_it_leads),
-		TEST(a_barrier_may_outlive_its_shard),
 		TEST(a_stale_query_begins_at_a_snapshot_that_fits),
 	};
 	return cmocka_run_group_tests_name("actors/after", tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* Linearizable reads: a leader may answer when a quorum followed it after the question came. */
 #include "tests/support/raftbed.h"
 
-#define ELECTION_MS 1000u
+#define ELECTION_MS  1000u
 #define HEARTBEAT_MS 100u
 
 static rt_err begin(struct bed *bed, uint64_t node, struct sh_raft_read *read)

@@ -41,8 +41,8 @@ struct said {
 
 static rt_err hear(uint64_t now_ms, struct said said)
 {
-	uint64_t nodes[SH_MEMBERS_MAX] = {1, 2, 3, 4, 5, 6, 7}, match[SH_MEMBERS_MAX] = {0};
-	protobuf_c_boolean votes[SH_MEMBERS_MAX] = {1, 1, 1, 1, 1, 1, 1};
+	uint64_t nodes[8] = {1, 2, 3, 4, 5, 6, 7, 8}, match[8] = {0};
+	protobuf_c_boolean votes[8] = {1, 1, 1, 1, 1, 1, 1, 1};
 	uint8_t packed[1024];
 	Troupe__Cluster__NodeReport report = TROUPE__CLUSTER__NODE_REPORT__INIT;
 	Troupe__Cluster__ReplicaReport replica = TROUPE__CLUSTER__REPLICA_REPORT__INIT;
@@ -134,6 +134,18 @@ static void notices_who_leads_no_longer(void **unused)
 	assert_int_equal(sh_reports_led(&reports, 0, 5003), 0);
 }
 
+static void who_serves_on_under_another_leader_leads_no_longer(void **unused)
+{
+	(void)unused;
+	struct said leads = {.from = 2, .leader = 2, .term = 3, .members = 3};
+	assert_err(hear(5000, leads), RT_OK);
+	leads.leader = 3;
+	leads.term = 4;
+	assert_err(hear(5001, leads), RT_OK);
+	assert_int_equal(sh_reports_led(&reports, 0, 5001), 0);
+	assert_int_equal(sh_reports_leader(&reports, 0, 5001), 3);
+}
+
 static void does_not_route_to_who_is_no_member(void **unused)
 {
 	(void)unused;
@@ -157,9 +169,9 @@ static void takes_only_the_version_of_who_has_left(void **unused)
 static void refuses_strangers_and_lies(void **unused)
 {
 	(void)unused;
-	struct said lie = {.from = 1, .leader = 2, .term = 9, .members = 3};
 	assert_err(hear(5000, (struct said){.from = 4}), RT_E_PROTO);
-	assert_err(hear(5000, lie), RT_E_PROTO);
+	assert_err(hear(5000, (struct said){.from = 1, .leader = 1, .term = 9, .members = 8}),
+		RT_E_PROTO);
 	assert_null(sh_reports_node(&reports, 1));
 	assert_int_equal(sh_reports_leader(&reports, 0, 5000), 0);
 	assert_int_equal(reports.dropped, 2);
@@ -198,6 +210,8 @@ int main(void)
 			believes_a_leader_of_an_older_term_once_nobody_confirms_the_newer, setup,
 			teardown),
 		cmocka_unit_test_setup_teardown(notices_who_leads_no_longer, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			who_serves_on_under_another_leader_leads_no_longer, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			does_not_route_to_who_is_no_member, setup, teardown),
 		cmocka_unit_test_setup_teardown(

@@ -6,7 +6,7 @@
 #include "cmd/trouped/config.h"
 #include "tests/support/test.h"
 
-#define ARGS_MAX 16
+#define ARGS_MAX 32
 
 static struct td_config config;
 static struct rt_errinfo info;

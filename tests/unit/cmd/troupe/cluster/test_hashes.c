@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,9 +57,10 @@ static void asks_longer_replicas_again_for_the_common_part(void **state)
 	answer(3, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":8,\"hash\":\"e\"},"
 		  "{\"shard\":2,\"first\":1,\"upto\":7,\"hash\":\"f\"}]}");
 	assert_false(tr_hashes_equal(all, NODES, 0));
-	assert_asks(1, "{\"upto\":[[0,7]]}");
-	assert_asks(2, "{\"upto\":[[2,5]]}");
-	assert_asks(3, "{\"upto\":[[0,7],[2,5]]}");
+	assert_asks(1, "{\"upto\":[{\"shard\":0,\"upto\":7}]}");
+	assert_asks(2, "{\"upto\":[{\"shard\":2,\"upto\":5}]}");
+	assert_asks(3, "{\"upto\":[{\"shard\":0,\"upto\":7},"
+		       "{\"shard\":2,\"upto\":5}]}");
 	/* Shard 2 has grown meanwhile, and was not asked for. */
 	answer(1, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":7,\"hash\":\"c\"},"
 		  "{\"shard\":2,\"first\":1,\"upto\":6,\"hash\":\"g\"}]}");
@@ -87,7 +89,7 @@ static void a_replica_that_has_moved_away_meanwhile_is_left_out(void **state)
 	(void)state;
 	answer(1, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":9,\"hash\":\"a\"}]}");
 	answer(2, "{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":7,\"hash\":\"c\"}]}");
-	assert_asks(1, "{\"upto\":[[0,7]]}");
+	assert_asks(1, "{\"upto\":[{\"shard\":0,\"upto\":7}]}");
 	answer(1, "{\"shards\":[]}");
 	assert_false(all[0].of[0].there);
 	assert_true(tr_hashes_equal(all, NODES, 0));
@@ -104,12 +106,13 @@ static void replicas_that_begin_differently_differ(void **state)
 static void refuses_what_is_no_answer(void **state)
 {
 	(void)state;
+	char long_hash[160];
+	snprintf(long_hash, sizeof(long_hash),
+		"{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":9,\"hash\":\"%065d\"}]}", 0);
 	const char *const wrong[] = {"", "{}", "{\"shards\":1}", "{\"shards\":[{}]}",
 		"{\"shards\":[{\"shard\":3,\"first\":1,\"upto\":9,\"hash\":\"a\"}]}",
 		"{\"shards\":[{\"shard\":-1,\"first\":1,\"upto\":9,\"hash\":\"a\"}]}",
-		"{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":9,\"hash\":1}]}",
-		"{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":9,\"hash\":\"0123456789012345678901"
-		"2345678901234567890123456789012345678901234567890\"}]}"};
+		"{\"shards\":[{\"shard\":0,\"first\":1,\"upto\":9,\"hash\":1}]}", long_hash};
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		assert_err(tr_hashes_read(&all[1], rt_bytes_str(wrong[i]), &info), RT_E_PROTO);
 		assert_non_null(strstr(info.text, "node 2"));

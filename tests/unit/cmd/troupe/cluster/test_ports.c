@@ -46,7 +46,7 @@ static int occupy(uint16_t port, uint16_t *out)
 static void a_cluster_that_starts_again_has_its_ports(void **state)
 {
 	(void)state;
-	struct tr_ports first[3], again[3], more[4];
+	struct tr_ports first[3], again[4], more[4];
 	assert_err(tr_ports_settle(path, 3, 0, first, &info), RT_OK);
 	assert_err(tr_ports_settle(path, 3, 0, again, &info), RT_OK);
 	assert_memory_equal(first, again, sizeof(first));
