@@ -41,16 +41,16 @@ class Node:
         self.start()
 
     def start(self):
+        self.begin()
+        self.await_ready()
+
+    def begin(self):
+        """The process; it may not serve yet."""
         self.log = open(self.data + ".log", "ab")  # pylint: disable=consider-using-with
         self.said = self.log.tell()
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
             self.command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        try:
-            self._await()
-        except BaseException:
-            self.close()
-            raise
 
     def says(self):
         """Its log since this start."""
@@ -58,11 +58,15 @@ class Node:
             file.seek(self.said)
             return file.read().decode(errors="replace")
 
-    def _await(self):
-        while not any(line.startswith("ready ") for line in self.says().splitlines()):
-            if self.process.poll() is not None or time.monotonic() - self.started > 60:
-                raise RuntimeError(f"trouped does not answer, see {self.log.name}")
-            time.sleep(0.01)
+    def await_ready(self, seconds=60):
+        try:
+            while not any(line.startswith("ready ") for line in self.says().splitlines()):
+                if self.process.poll() is not None or time.monotonic() - self.started > seconds:
+                    raise RuntimeError(f"trouped does not answer, see {self.log.name}")
+                time.sleep(0.01)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self):
         if self.process.poll() is None:
