@@ -5,9 +5,9 @@
 #   make           trouped and troupe, release build      make V=debug   the same for debugging
 #   make check     unit tests (V=debug asan tsan ubsan)   make lint      format, layers, purity, tidy
 #   make bench     the tables of bench/                   make fuzz      libFuzzer, FUZZ_SECONDS=n
-#   make chaos     kill -9, power cuts, damaged and full disks: the long form of what test does
+#   make chaos     kill -9, partitions, power cuts, damaged disks: the long form of what test does
 #   make spin      models of members and hand-off, every state; every planted fault is found
-#   make sim       groups of replicas on a simulated network and disk: SEEDS=n SEED=s JOBS=n
+#   make sim       groups and whole clusters in one thread, from seeds: SEEDS=n SEED=s JOBS=n
 #   make explore   every order of events in small groups of the real core, DEPTH=n
 #   make mutants   rules of consensus broken one by one, and the tests that notice
 #   make install   PREFIX=/usr/local, DESTDIR=            make fmt       rewrite in the house format
@@ -161,12 +161,14 @@ fuzz:
 	$(Q)for f in $(FUZZERS); do mkdir -p build/corpus/$$f && \
 	  build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 build/corpus/$$f || exit 1; done
 
-# SIM_FLAGS: -v, -k, ... as in tests/sim/main.c.
+# SIM_FLAGS: -v, -k, ... as in tests/sim/main.c. Of clusters (tests/clustersim/) CLUSTER_SEEDS.
 SEED  ?= 1
 SEEDS ?= 1000
+CLUSTER_SEEDS ?= $(SEEDS)
 JOBS  ?= 2
-sim: $(B)/tests/sim/sim
-	$(Q)$< -s $(SEED) -n $(SEEDS) -j $(JOBS) $(SIM_FLAGS)
+sim: $(B)/tests/sim/sim $(B)/tests/clustersim/clustersim
+	$(Q)$(B)/tests/sim/sim -s $(SEED) -n $(SEEDS) -j $(JOBS) $(SIM_FLAGS)
+	$(Q)$(B)/tests/clustersim/clustersim -s $(SEED) -n $(CLUSTER_SEEDS) -j $(JOBS) $(SIM_FLAGS)
 
 coverage:
 	$(Q)$(MAKE) --no-print-directory V=cov check

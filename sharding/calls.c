@@ -432,6 +432,12 @@ static bool can_be_addressed(const struct pr_call *in)
 	return in->type.size <= PR_TYPE_MAX && in->id.size <= PR_ID_MAX;
 }
 
+static bool is_forwardable(const struct pr_call *in)
+{
+	const struct ac_call probe = {.in = *in};
+	return in->kind == TROUPE__KIND__KIND_COMMAND || is_read(&probe);
+}
+
 void sh_calls_frame(struct sh_region *region, uint64_t from, struct rt_bytes batch)
 {
 	struct pr_call in;
@@ -451,8 +457,13 @@ void sh_calls_frame(struct sh_region *region, uint64_t from, struct rt_bytes bat
 			call->out.retry_after_ms = BUSY_MS;
 			ac_call_fail(call, TROUPE__CODE__CODE_BUSY, "too many forwarded calls");
 			answer(region, call);
-		} else if (in.kind != TROUPE__KIND__KIND_CLUSTER &&
-			   !sh_calls_check(region->host.registry, call)) {
+		} else if (in.kind == TROUPE__KIND__KIND_CLUSTER) {
+			route(region, call);
+		} else if (!is_forwardable(&in)) {
+			ac_call_fail(call, TROUPE__CODE__CODE_BAD_REQUEST,
+				"field kind: %u is not forwarded", in.kind);
+			answer(region, call);
+		} else if (!sh_calls_check(region->host.registry, call)) {
 			answer(region, call);
 		} else {
 			route(region, call);

@@ -309,6 +309,17 @@ static const char *read_request(struct request *request)
 	return wrong;
 }
 
+/* A shard that is here has at least its first leader's entry. Without one of them a feed would skip
+ * its events, and the position would say that they were seen. */
+static uint32_t first_missing(const struct sh_feed *feed)
+{
+	uint32_t shard = 0;
+	while (shard < feed->shard_count && committed(feed, shard) > 0) {
+		shard++;
+	}
+	return shard;
+}
+
 void sh_feed_call(struct sh_feed *feed, struct ac_call *call)
 {
 	struct request *request = calloc(1, sizeof(*request));
@@ -322,8 +333,17 @@ void sh_feed_call(struct sh_feed *feed, struct ac_call *call)
 	request->next = feed->requests;
 	feed->requests = request;
 	const char *wrong = read_request(request);
+	uint32_t missing = first_missing(feed);
 	if (wrong != NULL) {
 		fail(request, TROUPE__CODE__CODE_BAD_REQUEST, wrong);
+	} else if (missing < feed->shard_count) {
+		char text[128];
+		snprintf(text, sizeof(text),
+			"shard %u is not held by this node (now): read the feed from one that "
+			"holds every shard",
+			missing);
+		request->call->out.retry_after_ms = 500;
+		fail(request, TROUPE__CODE__CODE_UNAVAILABLE, text);
 	} else {
 		read_more(request);
 	}

@@ -62,7 +62,7 @@ bool sh_identity_valid(const struct sh_identity *who)
 	return ends(who->cluster, sizeof(who->cluster)) && is_cluster(who->cluster) &&
 	       ends(who->key, sizeof(who->key)) && is_name(who->key, strlen(who->key)) &&
 	       who->node != 0 && who->node <= NUMBER_MAX && who->incarnation <= NUMBER_MAX &&
-	       (who->rpc[0] == '\0' || is_url(who->rpc)) && is_url(who->peer);
+	       who->rpc != NULL && (who->rpc[0] == '\0' || is_url(who->rpc)) && is_url(who->peer);
 }
 
 /* ---- encoding ---- */

@@ -42,7 +42,7 @@ struct sh_handshake {
 	char rpc[SH_URL_MAX + 1], peer[SH_URL_MAX + 1];
 };
 
-/* May this be said? Both URLs are set. */
+/* May this be said? rpc may be empty: a node that serves no clients yet. */
 bool sh_identity_valid(const struct sh_identity *who);
 /* who is valid, text ends; returns the size. */
 size_t sh_handshake_encode(const struct sh_handshake *handshake, uint8_t out[SH_HANDSHAKE_MAX]);

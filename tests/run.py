@@ -259,30 +259,38 @@ def stage_integration(driver):
     return count
 
 
-SIM_SEEDS = 2000
+# What: program, folder of its kept seeds, new seeds, seconds that they may take.
+SIMULATORS = {"groups": ("tests/sim/sim", 2000, 600), "clusters": ("tests/clustersim/clustersim", 2000, 1200)}
 
 
-def stage_sim(driver):
-    """Whole groups of replicas in one thread: seeds that failed once, new ones, and some twice."""
-    binary = "build/release/tests/sim/sim"
-    driver.make("V=release", binary, log="build-sim")
+def simulate(driver, what, program, seeds, seconds):
+    """Seeds that failed once, new ones, and some twice."""
+    binary = "build/release/" + program
     if not os.path.exists(os.path.join(ROOT, binary)):
-        driver.result.add("sim", False, driver.stage)
+        driver.result.add("sim of " + what, False, driver.stage)
         return 0
     jobs = "-j%d" % driver.args.jobs
-    twice = [execute([binary, "-s", "1", "-n", "20", "-d"], "sim-digest-%d" % i, 120) for i in (1, 2)]
+    log = "sim-%s-" % what
+    kept = os.path.join(os.path.dirname(program), "seeds.txt")
+    twice = [execute([binary, "-s", "1", "-n", "20", "-d"], log + "digest-%d" % i, 120) for i in (1, 2)]
     same = twice[0].code == 0 and len(twice[0].text()) > 0 and twice[0].text() == twice[1].text()
-    runs = {"sim: seeds that failed once": execute([binary, jobs, "-f", "tests/sim/seeds.txt"], "sim-kept", 120),
-            "sim: %d seeds" % SIM_SEEDS: execute([binary, jobs, "-n", str(SIM_SEEDS)], "sim-new", 600)}
-    driver.result.add("sim: two runs of a seed are one", same, driver.stage)
+    runs = {"sim of %s: seeds that failed once" % what: execute([binary, jobs, "-f", kept], log + "kept", 120),
+            "sim of %s: %d seeds" % (what, seeds): execute([binary, jobs, "-n", str(seeds)], log + "new", seconds)}
+    driver.result.add("sim of %s: two runs of a seed are one" % what, same, driver.stage)
     if not same:
-        driver.say("  FAILED sim: two runs of 20 seeds differ: sim-digest-1.log, sim-digest-2.log")
+        driver.say("  FAILED sim of %s: two runs of 20 seeds differ: %sdigest-1.log, -2.log" % (what, log))
     for name, run in runs.items():
         if run.code == 0:
             driver.result.add(name, True)
         else:
             driver.fail(name, run)
     return sum(run.code == 0 for run in runs.values()) + same
+
+
+def stage_sim(driver):
+    """Whole groups of replicas, and whole clusters, in one thread from one seed."""
+    driver.make("V=release", *["build/release/" + program for program, _, _ in SIMULATORS.values()], log="build-sim")
+    return sum(simulate(driver, what, *how) for what, how in SIMULATORS.items())
 
 
 def stage_fuzz(driver):

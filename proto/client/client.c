@@ -743,16 +743,17 @@ void troupe_client_close(struct troupe_client *client)
 	pr_nodes_stop(&client->nodes);
 	for (uint32_t i = 0; i < FLIGHTS_MAX + SLOW_FLIGHTS; i++) {
 		stop(client->flights[i].aio);
+		nng_aio_free(client->flights[i].aio); /* NULL is fine */
 	}
-	/* Only now: nng 1.5.2 frees a socket under a thread that is still leaving nng_ctx_send. */
+	/* Only now: nng 1.5.2 frees a socket under a thread that is still leaving nng_ctx_send, and
+	 * under its own that ends an aio whose time is up, for which only nng_aio_free waits. */
 	pr_nodes_close(&client->nodes);
 	struct pr_pending *pending;
 	while ((pending = pr_wheel_any(&client->wheel)) != NULL) {
 		pr_pending_finish_own(pending, TROUPE_E_CLOSED, "the client was closed");
 	}
-	nng_aio_free(client->kick);
+	nng_aio_free(client->kick); /* pipes that end have called it until now */
 	for (uint32_t i = 0; i < FLIGHTS_MAX + SLOW_FLIGHTS; i++) {
-		nng_aio_free(client->flights[i].aio); /* NULL is fine */
 		free(client->flights[i].calls);
 	}
 	pthread_cond_destroy(&client->clock_wake);

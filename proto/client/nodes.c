@@ -291,6 +291,7 @@ void pr_nodes_stop(struct pr_nodes *nodes)
 	for (uint32_t i = 0; i < nodes->count; i++) {
 		if (nodes->all[i].ping_aio != NULL) {
 			nng_aio_stop(nodes->all[i].ping_aio);
+			nng_aio_free(nodes->all[i].ping_aio);
 		}
 	}
 }
@@ -298,10 +299,8 @@ void pr_nodes_stop(struct pr_nodes *nodes)
 void pr_nodes_close(struct pr_nodes *nodes)
 {
 	for (uint32_t i = 0; i < nodes->count; i++) {
-		struct pr_node *node = &nodes->all[i];
-		if (node->opened) {
-			nng_close(node->socket);
+		if (nodes->all[i].opened) {
+			nng_close(nodes->all[i].socket);
 		}
-		nng_aio_free(node->ping_aio); /* NULL is fine */
 	}
 }

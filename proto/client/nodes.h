@@ -77,7 +77,7 @@ struct pr_errands {
  * says what is wrong with which URL; close it all the same. */
 RT_NODISCARD bool pr_nodes_open(
 	struct pr_nodes *nodes, const char *urls, uint64_t random, char *why, size_t why_size);
-/* After this nothing calls wake from a ping. */
+/* Before close. After this nothing calls wake but pipes that end. */
 void pr_nodes_stop(struct pr_nodes *nodes);
 void pr_nodes_close(struct pr_nodes *nodes);
 

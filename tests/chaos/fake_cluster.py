@@ -4,7 +4,7 @@ seen red without the product, and green.
 
     fake_cluster.py --data DIR --rpc URL [--join URL] [--name NAME]     CHAOS_FAKE=FAULT
 
-Faults: none; early-answer, stale-read (as fake_node.py); diverge (the second node's copy is another
+Faults: none; early-answer, stale-read (as fake_node.py); diverge (every node's copy is another
 one); leave (a node ends by itself after some seconds); stuck (nothing is answered any more after some
 seconds).
 """
@@ -135,6 +135,7 @@ class Member(fake_node.Node):
 
 		groups = [group(s) for s in range(SHARDS)]
 		return {"coordinator": groups[-1]["leader"], "term": state["term"], "groups": groups,
+		        "replication": 1,
 		        "nodes": [{"node": int(n), "rpc": m["rpc"], "state": m["state"], "reachable": n in view,
 		                   "replicas": SHARDS if n in holds else 0,
 		                   "leaders": sum(g["leader"] == int(n) for g in groups)}
@@ -158,7 +159,7 @@ class Member(fake_node.Node):
 		if kind == w.CLUSTER and f[4] == b"status":
 			answer = self.status()
 		elif kind == w.CLUSTER:
-			content = "other" if self.fault == "diverge" and self.number == "2" else "content"
+			content = self.number if self.fault == "diverge" else "content"
 			answer = {"shards": [{"shard": s, "first": 1, "upto": self.written() if s == 0 else 0,
 			                      "hash": content} for s in range(SHARDS)]}
 		elif kind == w.COMMAND and f.get(2) == b"cluster":

@@ -579,11 +579,14 @@ def plant_sum(history, streams, rnd):
 
 
 def plant_all(history, streams, seed, entities=6):
-	"""Plants every kind of fault, each into its own copy of the longest `entities` streams, and
-	checks that it is found under its own name. Returns (planted, found, complaints). A history
+	"""Plants every kind of fault, each into its own copy of the longest `entities` streams (but for
+	the longest of all, where others are long enough), and checks that it is found under its own name.
+	Returns (planted, found, complaints). A history
 	without the material (no refusal, no conflict, no read) is a complaint too."""
 	rnd = random.Random(seed)
-	longest = sorted(streams, key=lambda e: len(streams[e]), reverse=True)[:entities]
+	longest = sorted(streams, key=lambda e: len(streams[e]), reverse=True)
+	hot = len(longest) > entities and len(streams[longest[entities]]) > 500
+	longest = longest[hot:entities + hot]
 	base = Sample(history, streams, rnd, longest)
 	planted, found, complaints = 0, 0, []
 

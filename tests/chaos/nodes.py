@@ -27,6 +27,7 @@ class Node:
 		self.generation, self.process, self.ordered = 0, None, True
 		self.member = False   # belongs to the cluster
 		self.stopped = False  # SIGSTOP
+		self.leaving = False  # it is being drained
 		self.log = os.path.join(cluster.folder, f"log.{k}")
 		self.rpc = cluster.network.rpc(k)
 		self.trigger = os.path.join(cluster.folder, f"fail.{k}")
@@ -88,6 +89,11 @@ class Node:
 		with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as f:
 			return f.read().rpartition(")")[2].split()[0]
 
+	def turned_away(self):
+		"""It was drained while it was down, so that it is no member any more, and says so."""
+		return (self.leaving and self.process.poll() == 1
+		        and "has left the cluster" in self.tail(3))
+
 	def kill9(self):
 		"""True when it is really gone, by this signal."""
 		self.ordered = True
@@ -111,7 +117,7 @@ class Node:
 		"""What starts here next is a new member."""
 		shutil.rmtree(self.data, ignore_errors=True)
 		self.generation += 1
-		self.member = False
+		self.member = self.leaving = False
 
 	def tail(self, lines=15):
 		if not os.path.exists(self.log):
@@ -145,7 +151,8 @@ class Cluster:
 	def watch(self):
 		"""RuntimeError when a daemon has ended that nobody told to."""
 		for n in self.nodes:
-			if n.process is not None and not n.ordered and n.process.poll() is not None:
+			if n.process is not None and not n.ordered and n.process.poll() is not None \
+					and not n.turned_away():
 				code = n.process.returncode
 				n.ordered = True
 				raise UnexpectedExit(f"{n.name} ended by itself with {code}:\n{n.tail()}")
@@ -194,9 +201,10 @@ class Cluster:
 		return self.ask(name, payload, kind=w.COMMAND, entity=("cluster", "cluster"),
 		                timeout=timeout)
 
-	def hashes(self, node, **what):
-		"""shard -> (first, upto, hash) of one node's replicas."""
-		got = self.ask("hash", what, node, timeout=60.0)
+	def hashes(self, node, upto=None):
+		"""shard -> (first, upto, hash) of one node's replicas; upto: shard -> offset not to go beyond."""
+		limits = [{"shard": shard, "upto": offset} for shard, offset in (upto or {}).items()]
+		got = self.ask("hash", {"shards": list(upto or {}), "upto": limits}, node, timeout=60.0)
 		return {s["shard"]: (s["first"], s["upto"], s["hash"]) for s in got["shards"]}
 
 	# ---- waiting ----
@@ -296,9 +304,12 @@ class Status:
 				out.append(f"node {r['node']} not reachable")
 			elif r["state"] == "draining":
 				out.append(f"node {r['node']} drains")
+		up = sum(r["state"] == "up" for r in self.nodes)
 		for g in self.groups:
 			nodes = sorted(r["node"] for r in g["replicas"])
-			if g["leader"] == 0:
+			if len(nodes) < min(up, self.raw["replication"]):
+				out.append(f"shard {g['name']} has {len(nodes)} replicas")
+			elif g["leader"] == 0:
 				out.append(f"shard {g['name']} has no leader")
 			elif g["moving"] or nodes != sorted(g["target"]):
 				out.append(f"shard {g['name']} is at {nodes}, should be at {g['target']}")
@@ -346,21 +357,21 @@ def compare(reports, groups):
 
 def compare_at(cluster, status):
 	"""Compares all replicas while commands go on: each group as far as its shortest replica goes."""
-	reports = {number: cluster.hashes(node) for number, node in status.place.items()}
-	differences, compared = [], 0
+	def reports(limits):
+		return {number: cluster.hashes(node, limits) for number, node in status.place.items()}
+
+	have, limits = reports(None), {}
 	for g in status.groups:
-		have = {r["node"]: reports.get(r["node"], {}).get(g["shard"]) for r in g["replicas"]}
-		if not all(have.values()) or len(have) < 2:
-			continue
-		upto = min(h[1] for h in have.values())
-		for number, h in have.items():
-			if h[1] != upto:
-				have[number] = cluster.hashes(status.place[number], shard=g["shard"],
-				                              upto=upto)[g["shard"]]
-		compared += 1
-		if len(set(have.values())) > 1:
-			differences.append(f"shard {g['shard']}: {have}")
-	return differences, compared
+		upto = [have.get(r["node"], {}).get(g["shard"], (0, 0, 0))[1] for r in g["replicas"]]
+		if len(upto) > 1 and min(upto) > 0:
+			limits[g["shard"]] = min(upto)
+	have, differences = reports(limits), []
+	for g in status.groups:
+		if g["shard"] in limits:
+			seen = {r["node"]: have[r["node"]].get(g["shard"]) for r in g["replicas"]}
+			if len(set(seen.values())) > 1:
+				differences.append(f"shard {g['shard']}: {seen}")
+	return differences, len(limits)
 
 
 def check_compare(reports, groups, rnd):

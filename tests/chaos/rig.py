@@ -166,12 +166,12 @@ class Verdict:
 	"""Compares a load's history with what the node holds, and, when nothing was found, shows that
 	faults would have been."""
 
-	def __init__(self, run, node, seed, plant=True, position=""):
+	def __init__(self, run, node, seed, plant=True, position="", entities=6):
 		self.ops = run.history()
 		self.streams, feed, balances = read_everything(node, run.plan.entities(), position)
 		self.errors = h.check(self.ops, self.streams, feed, balances)
 		self.planted, self.found, self.complaints = \
-			h.plant_all(self.ops, self.streams, seed) if plant and not self.errors else (0, 0, [])
+			h.plant_all(self.ops, self.streams, seed, entities) if plant and not self.errors else (0, 0, [])
 		self.odd, self.codes = run.notes("odd"), run.notes("code")
 
 	def good(self):

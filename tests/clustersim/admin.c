@@ -56,11 +56,30 @@ void cs_admin_drain(struct cs *cs)
 	}
 }
 
+/* Without it every group has a majority of those that vote now. */
+static bool may_lose(struct cs *cs, uint32_t id)
+{
+	for (uint32_t group = 0; group < cs_groups(cs); group++) {
+		const struct cs_node *leader = cs_check_leader(cs, group);
+		if (leader == NULL) {
+			return false;
+		}
+		const struct sh_members *set =
+			&sh_raft_members(sh_replica_raft(cs_node_replica(leader, group)))->members;
+		uint32_t voters = sh_members_voter_count(set);
+		uint32_t left = voters - sh_members_votes(set, id);
+		if (2 * left <= voters) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /* Its machine burns down. Only one at a time: the next one has to wait until it is replaced. */
 void cs_admin_lose(struct cs *cs)
 {
 	uint32_t id = spare(cs);
-	if (id == 0 || cs->losing || !cs->nodes[id].up || cs->shape.replication < 3 ||
+	if (id == 0 || cs->losing || !cs->nodes[id].up || !may_lose(cs, id) ||
 		!enqueue(cs, "Remove", id, 0)) {
 		return;
 	}

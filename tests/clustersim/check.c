@@ -212,7 +212,7 @@ static bool holds(const struct cs_node *node)
 	return node->exists && !node->gone && !node->drained;
 }
 
-static const struct cs_node *leader_of(const struct cs *cs, uint32_t group)
+const struct cs_node *cs_check_leader(const struct cs *cs, uint32_t group)
 {
 	const struct cs_node *leader = NULL;
 	for (uint32_t id = 1; id <= CS_NODES; id++) {
@@ -248,7 +248,7 @@ static const char *check_member(
 
 static const char *check_group(const struct cs *cs, uint32_t group, uint32_t wanted)
 {
-	const struct cs_node *node = leader_of(cs, group);
+	const struct cs_node *node = cs_check_leader(cs, group);
 	if (node == NULL) {
 		return say("g%u is served by nobody, or by two", group);
 	}
@@ -316,7 +316,7 @@ const char *cs_check_converged(struct cs *cs)
 void cs_check_done(struct cs *cs)
 {
 	for (uint32_t group = 0; group < cs_groups(cs); group++) {
-		const struct cs_node *leader = leader_of(cs, group);
+		const struct cs_node *leader = cs_check_leader(cs, group);
 		const struct sh_raft_set *set =
 			sh_raft_members(sh_replica_raft(cs_node_replica(leader, group)));
 		for (uint32_t i = 0; i < set->members.count; i++) {

@@ -262,7 +262,7 @@ struct cs_shape { /* The character of a seed. Times in microseconds, shares in p
 	uint32_t one_way, silence_us;
 	/* crashes */
 	uint64_t down_max;
-	uint32_t crash_lead, crash_install;
+	uint32_t crash_lead, crash_install, at_leaders;
 	uint32_t drift_ppm;
 	struct mem_shape disk;
 	/* clients */
@@ -318,6 +318,8 @@ void cs_run(struct cs *cs); /* one seed to its end */
 void cs_at(struct cs *cs, uint64_t at, struct cs_event event);
 /* A node that is up, NULL: none. */
 struct cs_node *cs_any_node(struct cs *cs);
+/* Whom a fault meets: often the one that serves what a client wants. NULL: nobody. */
+struct cs_node *cs_victim(struct cs *cs);
 /* Not before all faults are over: a crash within that time, by chance. */
 void cs_kill_by(struct cs *cs, struct cs_node *node, uint32_t percent, uint64_t within);
 
@@ -374,6 +376,8 @@ bool cs_admin_idle(const struct cs *cs);
 
 /* ---- check.c ---- */
 void cs_check_node(struct cs_node *node); /* after each of its turns */
+/* Who serves a group; NULL: nobody, or more than one node. */
+const struct cs_node *cs_check_leader(const struct cs *cs, uint32_t group);
 void cs_check_opened(struct cs_node *node);
 /* NULL: all members of all groups agree and the cluster is as it should be. Else why not. */
 const char *cs_check_converged(struct cs *cs);

@@ -327,8 +327,9 @@ void cs_net_links(struct cs *cs)
 	} else {
 		cs->stats->partitions++;
 	}
-	if (kind == 5 || kind == 6) {
-		isolate(cs, 1 + cs_below(cs, cs->shape.nodes));
+	const struct cs_node *victim = cs_victim(cs);
+	if ((kind == 5 || kind == 6) && victim != NULL) {
+		isolate(cs, victim->id);
 	} else if (kind == 7) {
 		uint32_t a = 1 + cs_below(cs, cs->shape.nodes);
 		uint32_t b = 1 + cs_below(cs, cs->shape.nodes);

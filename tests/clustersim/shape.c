@@ -62,7 +62,8 @@ static void any_disk(struct cs *cs, struct cs_shape *shape)
 
 static void any_faults(struct cs *cs, struct cs_shape *shape)
 {
-	shape->down_max = PICK(20000, 300000, 2000000);
+	shape->down_max = PICK(3000, 20000, 300000, 2000000);
+	shape->at_leaders = PICK(0, 0, 50);
 	shape->crash_lead = PICK(0, 0, 5);
 	shape->crash_install = PICK(0, 20);
 	shape->drift_ppm = PICK(0, 0, 1000, 50000);
@@ -118,7 +119,25 @@ static void cut_off_leaders(struct cs *cs, struct cs_shape *shape)
 	shape->entities = PICK(1, 2);
 	shape->drift_ppm = 50000;
 	shape->think_max = 2000;
-	shape->every[CS_EV_PAUSE] = PICK(0, 700000);
+	shape->every[CS_EV_PAUSE] = PICK(200000, 700000);
+	shape->at_leaders = 80;
+	shape->client_loss = 0;
+}
+
+static void quick_restarts(struct cs *cs, struct cs_shape *shape)
+{
+	shape->name = "quick restarts, calls wait";
+	shape->nodes = PICK(3, 4);
+	shape->replication = 3;
+	shape->down_max = 3000;
+	shape->every[CS_EV_CRASH] = 250000;
+	shape->every[CS_EV_STALL] = 300000;
+	shape->every[CS_EV_LINKS] = PICK(0, 700000);
+	shape->think_max = 1000;
+	shape->clients = 8;
+	shape->timeout_min = 50000;
+	shape->timeout_max = 400000;
+	shape->at_leaders = PICK(0, 50);
 }
 
 static void power_cuts(struct cs *cs, struct cs_shape *shape)
@@ -186,7 +205,8 @@ static void small_rooms(struct cs *cs, struct cs_shape *shape)
 void cs_shape(struct cs *cs)
 {
 	static void (*const leanings[])(struct cs *, struct cs_shape *) = {calm, cut_off_leaders,
-		power_cuts, members_come_and_go, hand_overs, bad_network, small_rooms};
+		power_cuts, quick_restarts, members_come_and_go, hand_overs, bad_network,
+		small_rooms};
 	struct cs_shape *shape = &cs->shape;
 	any_cluster(cs, shape);
 	any_network(cs, shape);

@@ -68,6 +68,14 @@ struct cs_node *cs_any_node(struct cs *cs)
 	return NULL;
 }
 
+struct cs_node *cs_victim(struct cs *cs)
+{
+	uint32_t shard = cs->entity_shard[cs_below(cs, cs->shape.entities)];
+	const struct cs_node *leader = cs_check_leader(cs, shard);
+	return leader != NULL && cs_chance(cs, cs->shape.at_leaders) ? &cs->nodes[leader->id]
+								     : cs_any_node(cs);
+}
+
 void cs_kill_by(struct cs *cs, struct cs_node *node, uint32_t percent, uint64_t within)
 {
 	if (cs->faults && !cs->healed && cs_chance(cs, percent)) {
@@ -193,7 +201,7 @@ static void begin_faults(struct cs *cs)
 /* ---- the run ---- */
 static void happen_to_any(struct cs *cs, enum cs_event_kind kind)
 {
-	struct cs_node *node = cs_any_node(cs);
+	struct cs_node *node = cs_victim(cs);
 	if (node == NULL || node->leaving) {
 		return;
 	}

@@ -99,8 +99,11 @@ class Lane:
         self.programs = [Program(source) for source in sources]
 
     def sees(self, objects):
-        """The bench has no host."""
-        return self.name != "directed" or any(path.startswith("sharding/raft") for path in objects)
+        """The bench has no host, groups alone have no entities, and clusters of them add nothing to groups."""
+        core = any(path.startswith("sharding/raft") for path in objects)
+        cluster = all(re.match(CLUSTER, path) for path in objects)
+        return {"directed": core, "host": not cluster, "sim": not cluster, "explore": not cluster,
+                "actors": any(path.startswith("actors/") for path in objects), "clusters": cluster}[self.name]
 
     def kill(self, objects, directory, jobs):
         work = []
@@ -118,12 +121,19 @@ class Lane:
         return failures
 
 
+# What stands above groups of replicas, and tests that know nothing of a group's host.
+CLUSTER = r"actors/|sharding/(ask|calls|coordinator|reconcile|region|report|serve)\.c"
+NOT_HOST = "test_(raft_|node|message|members|transport|handshake|cluster|coordinator|allocate|reports)"
+
+
 def lanes(args):
     """From cheap to dear. A lane without programs in this tree is left out."""
     found = [
         Lane("directed", sorted(glob.glob("tests/unit/sharding/test_raft_*.c")), 20),
         Lane("host", [source for source in sorted(glob.glob("tests/unit/sharding/test_*.c"))
-                      if not re.search("test_(raft_|node|message|members)", source)], 60),
+                      if not re.search(NOT_HOST, source)], 60),
+        Lane("actors", ["tests/unit/actors/test_%s.c" % name for name in ("after", "dedupe", "shard", "unindexed")],
+             120),
     ]
     if not args.few and os.path.exists("tests/sim/main.c"):
         sim = Lane("sim", [], 300, ["-n", str(args.seeds), "-j", str(args.jobs)])
@@ -133,6 +143,10 @@ def lanes(args):
         explore = Lane("explore", [], 300, ["--quick", "--stop", "--seconds", "8"])
         explore.programs = [Program("tests/explore/explore.c", "tests/explore/explore")]
         found.append(explore)
+    if not args.few and os.path.exists("tests/clustersim/main.c"):
+        clusters = Lane("clusters", [], 600, ["-n", str(args.seeds), "-j", str(args.jobs)])
+        clusters.programs = [Program("tests/clustersim/main.c", "tests/clustersim/clustersim")]
+        found.append(clusters)
     return [lane for lane in found if lane.programs and lane.name not in args.without.split(",")]
 
 

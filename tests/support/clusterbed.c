@@ -447,7 +447,12 @@ static uint32_t moving(void)
 	uint32_t count = 0;
 	Troupe__Cluster__ClusterState *at = bed_state();
 	for (uint32_t i = 0; i <= BED_META; i++) {
-		count += !is_where_it_should_be(i, at);
+		struct bed_group *group = &bed.groups[i];
+		bool settled = is_where_it_should_be(i, at);
+		group->lost =
+			!settled && (group->lost || (group->leader == 0 &&
+							    bed.now > group->leaderless_at + 9000));
+		count += !settled && !group->lost;
 	}
 	troupe__cluster__cluster_state__free_unpacked(at, NULL);
 	return count;

@@ -42,6 +42,7 @@ struct bed_group {
 	struct sh_members members;
 	uint64_t leader, term, commit;
 	uint64_t leaderless_at, step_at;
+	bool lost;           /* had no leader for long since it was last where it should be */
 	uint64_t learner_at; /* when the newest member began to copy */
 };
 
@@ -63,7 +64,7 @@ struct bed {
 	uint64_t seq;
 	struct troupe_out out;
 	uint32_t copy_ms;
-	uint32_t moving_most; /* groups that moved at the same time, at most */
+	uint32_t moving_most; /* groups that moved at the same time, at most, lost ones aside */
 	uint64_t mute;        /* this node's asks are lost */
 	bool inside;          /* a coordinator runs, not the bed */
 	bool full;            /* asks find no room */

@@ -15,12 +15,11 @@ static struct sh_handshake hello(void)
 		.target = 7,
 		.who = {.cluster = "0123456789abcdef0123456789abcdef",
 			.node = 300,
-			.key = "some key",
+			.key = "some-key",
 			.instance = UINT64_MAX,
 			.incarnation = 12,
 			.rpc = "tcp://127.0.0.1:7000",
 			.peer = "ipc:///tmp/x"}};
-	(void)strcpy(words.who.key, "some-key");
 	return words;
 }
 
@@ -97,6 +96,18 @@ static void the_longest_hello_fits(void **state)
 	assert_false(sh_identity_valid(&said.who));
 }
 
+static void a_node_that_serves_no_clients_yet_may_speak(void **state)
+{
+	(void)state;
+	uint8_t bytes[SH_HANDSHAKE_MAX];
+	struct sh_handshake said = hello();
+	struct sh_handshake heard;
+	said.who.rpc = "";
+	assert_true(sh_identity_valid(&said.who));
+	assert_err(decode(bytes, sh_handshake_encode(&said, bytes), &heard), RT_OK);
+	check_same(&heard.who, &said.who);
+}
+
 static void an_identity_that_cannot_be_said_is_not_valid(void **state)
 {
 	(void)state;
@@ -121,6 +132,9 @@ static void an_identity_that_cannot_be_said_is_not_valid(void **state)
 	assert_false(sh_identity_valid(&who));
 	who = hello().who;
 	who.peer = NULL;
+	assert_false(sh_identity_valid(&who));
+	who = hello().who;
+	who.rpc = NULL;
 	assert_false(sh_identity_valid(&who));
 }
 
@@ -231,6 +245,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_said_is_understood),
 		cmocka_unit_test(the_longest_hello_fits),
+		cmocka_unit_test(a_node_that_serves_no_clients_yet_may_speak),
 		cmocka_unit_test(an_identity_that_cannot_be_said_is_not_valid),
 		cmocka_unit_test(every_cut_is_refused),
 		cmocka_unit_test(a_head_that_is_none_is_refused),

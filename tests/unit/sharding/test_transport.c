@@ -181,8 +181,8 @@ static void frames_outlive_their_connection_and_their_transport(void **state)
 	bed_start(&two);
 	bed_connect(&one, &two);
 	send_all(SH_LANE_RAFT, 100, 100);
-	send_all(SH_LANE_CALL, 3, 300 * 1024);
 	bed_wait_frames(&two, 1, SH_LANE_RAFT, 100);
+	send_all(SH_LANE_CALL, 3, 300 * 1024);
 	bed_wait_frames(&two, 1, SH_LANE_CALL, 3);
 	sh_frame_hold(two.kept[0], 2);
 	bed_stop(&one);
@@ -192,6 +192,25 @@ static void frames_outlive_their_connection_and_their_transport(void **state)
 	sh_frame_release(two.kept[0]);
 	assert_int_equal(two.kept[0]->bytes.size, 100);
 	assert_int_equal(two.kept[0]->from, 1);
+	pair_done();
+}
+
+/* What would make a connection read on finds it gone. */
+static void frames_outlive_a_transport_that_waited_for_room(void **state)
+{
+	(void)state;
+	pair_prepare();
+	two.options.unreleased_bytes = 10000;
+	two.keep = true;
+	bed_start(&one);
+	bed_start(&two);
+	bed_connect(&one, &two);
+	send_all(SH_LANE_CALL, 20, 200 * 1024);
+	bed_wait_frames(&two, 1, SH_LANE_CALL, 1);
+	bed_idle(&two, 50);
+	bed_stop(&two);
+	assert_true(two.kept_count > 0 && two.kept_count < 20);
+	bed_release_kept(&two);
 	pair_done();
 }
 
@@ -302,6 +321,7 @@ int main(void)
 		cmocka_unit_test(says_full_when_the_peer_does_not_release),
 		cmocka_unit_test(goes_on_when_the_limit_is_smaller_than_a_frame),
 		cmocka_unit_test(frames_outlive_their_connection_and_their_transport),
+		cmocka_unit_test(frames_outlive_a_transport_that_waited_for_room),
 		cmocka_unit_test(says_closed_to_whom_it_does_not_know),
 		cmocka_unit_test(names_the_url_it_cannot_listen_on),
 		cmocka_unit_test(frames_arrive_whole_however_they_were_cut),
