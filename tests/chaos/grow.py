@@ -177,7 +177,7 @@ def main():
 		grow = Grow(scratch.path, got, rnd)
 		try:
 			problems = grow.whole(seed)
-		except (RuntimeError, OSError) as error:
+		except (RuntimeError, OSError, rig.w.ReadError) as error:
 			problems = grow.problems + [f"{type(error).__name__}: {error}"]
 		finally:
 			if hasattr(grow, "run") and hasattr(grow.run, "process"):
