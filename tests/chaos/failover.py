@@ -115,7 +115,7 @@ class Rig:
 		node = self.rnd.choice([n for n in self.cluster.members() if n is not new])
 		event = self.event("drain", node)
 		number = self.cluster.status().number[node.k]
-		self.cluster.admin("Drain", {"node": number})
+		self.cluster.drain(node, number)
 		self.cluster.wait(f"node {number} left",
 		                  lambda s: any(r["node"] == number and r["state"] == "left" for r in s.nodes), 120)
 		event.over()

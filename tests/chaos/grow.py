@@ -124,7 +124,7 @@ class Grow:
 		number, had = status.number[node.k], status.row(node)["replicas"]
 
 		def action():
-			self.cluster.admin("Drain", {"node": number})
+			self.cluster.drain(node, number)
 			self.cluster.wait(f"node {number} left", lambda s: any(
 				r["node"] == number and r["state"] == "left" for r in s.nodes), 120)
 			node.member = False
