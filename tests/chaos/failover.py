@@ -120,8 +120,8 @@ class Rig:
 		                  lambda s: any(r["node"] == number and r["state"] == "left" for r in s.nodes), 120)
 		event.over()
 		node.member = False
-		node.terminate()
-		node.process.wait(30)
+		if node.process.wait(30) != 0:
+			raise RuntimeError(f"{node.name} left with {node.process.returncode}:\n{node.tail()}")
 		node.wipe()
 
 	def end(self):

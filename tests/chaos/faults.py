@@ -483,11 +483,11 @@ class Storm:
 		while going.k in self.held():
 			yield .05
 		going.member = False
-		if going.running():
-			going.terminate()
-			end = time.monotonic() + 30
-			while going.running() and time.monotonic() < end:
-				yield .02
+		end = time.monotonic() + 30
+		while going.running():
+			if time.monotonic() > end:
+				raise RuntimeError(f"{going.name} has left and runs on:\n{going.tail()}")
+			yield .02
 		if going.process.returncode != 0 and not going.has_left():
 			raise RuntimeError(f"{going.name} left with {going.process.returncode}:\n{going.tail()}")
 		self.count("node drained")

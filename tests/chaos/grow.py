@@ -128,7 +128,6 @@ class Grow:
 			self.cluster.wait(f"node {number} left", lambda s: any(
 				r["node"] == number and r["state"] == "left" for r in s.nodes), 120)
 			node.member = False
-			node.terminate()
 			if node.process.wait(30) != 0:
 				raise RuntimeError(f"{node.name} left with {node.process.returncode}")
 
