@@ -438,6 +438,25 @@ static bool is_forwardable(const struct pr_call *in)
 	return in->kind == TROUPE__KIND__KIND_COMMAND || is_read(&probe);
 }
 
+/* False: why not is its answer. */
+static bool may_enter(const struct sh_region *region, struct ac_call *call)
+{
+	if (region->remote_count > REMOTE_MAX) {
+		call->out.retry_after_ms = BUSY_MS;
+		ac_call_fail(call, TROUPE__CODE__CODE_BUSY, "too many forwarded calls");
+		return false;
+	}
+	if (call->in.kind == TROUPE__KIND__KIND_CLUSTER) {
+		return true;
+	}
+	if (!is_forwardable(&call->in)) {
+		ac_call_fail(call, TROUPE__CODE__CODE_BAD_REQUEST,
+			"field kind: %u is not forwarded", call->in.kind);
+		return false;
+	}
+	return sh_calls_check(region->host.registry, call);
+}
+
 void sh_calls_frame(struct sh_region *region, uint64_t from, struct rt_bytes batch)
 {
 	struct pr_call in;
@@ -453,20 +472,10 @@ void sh_calls_frame(struct sh_region *region, uint64_t from, struct rt_bytes bat
 		struct ac_call *call = remote_new(region, from, &in);
 		call->hash = probe.hash;
 		call->shard = probe.shard;
-		if (region->remote_count > REMOTE_MAX) {
-			call->out.retry_after_ms = BUSY_MS;
-			ac_call_fail(call, TROUPE__CODE__CODE_BUSY, "too many forwarded calls");
-			answer(region, call);
-		} else if (in.kind == TROUPE__KIND__KIND_CLUSTER) {
+		if (may_enter(region, call)) {
 			route(region, call);
-		} else if (!is_forwardable(&in)) {
-			ac_call_fail(call, TROUPE__CODE__CODE_BAD_REQUEST,
-				"field kind: %u is not forwarded", in.kind);
-			answer(region, call);
-		} else if (!sh_calls_check(region->host.registry, call)) {
-			answer(region, call);
 		} else {
-			route(region, call);
+			answer(region, call);
 		}
 	}
 }

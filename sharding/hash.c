@@ -132,9 +132,8 @@ static void begin(struct rt_worker *worker, struct rt_post *post)
 {
 	(void)worker;
 	struct walk *walk = RT_CONTAINER(post, struct walk, begin);
-	if (!read_request(walk)) {
-		walk->err =
-			rt_errinfo_set(&walk->info, RT_E_INVAL, "payload: expected a JSON object");
+	walk->err = read_request(walk);
+	if (walk->err != RT_OK) {
 		end(walk);
 		return;
 	}

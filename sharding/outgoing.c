@@ -85,6 +85,7 @@ uint8_t *sh_outgoing_room(
 		frame->bytes = bytes;
 		frame->cap = cap;
 	}
+	RT_ASSERT(frame->bytes != NULL);
 	if (frame->size == 0 && first_byte[kind] != 0) {
 		frame->bytes[frame->size++] = first_byte[kind];
 	}
