@@ -117,6 +117,7 @@ class Node:
 		"""What starts here next is a new member."""
 		shutil.rmtree(self.data, ignore_errors=True)
 		self.generation += 1
+		self.process, self.ordered = None, True
 		self.member = self.leaving = False
 
 	def tail(self, lines=15):
