@@ -69,10 +69,18 @@ static bool is_replica(const struct sh_region_shard *member)
 	       sh_members_find(&set->members, raft->settings.node) >= 0;
 }
 
-/* A member hears it from the leader itself; others from outside. */
+/* A member hears it from the leader itself; others from outside. One that was removed and never
+ * heard of it, or only listens and is cut off, goes on believing in an old leader: a word of a
+ * newer term counts more. */
+static bool knows_itself(const struct sh_region_shard *member, uint64_t term)
+{
+	return is_replica(member) && sh_replica_raft(member->replica)->term >= term;
+}
+
 uint64_t sh_calls_leader(const struct sh_region_shard *member)
 {
-	return is_replica(member) ? sh_replica_raft(member->replica)->leader : member->leader;
+	return knows_itself(member, member->route_term) ? sh_replica_raft(member->replica)->leader
+							: member->leader;
 }
 
 static void answer(struct sh_region *region, struct ac_call *call)
@@ -580,7 +588,7 @@ void sh_calls_turn(struct sh_region *region)
 
 void sh_calls_route(struct sh_region_shard *member, uint64_t leader, uint64_t term)
 {
-	if (term < member->route_term || is_replica(member)) {
+	if (term < member->route_term || knows_itself(member, term)) {
 		return;
 	}
 	member->route_term = term;
