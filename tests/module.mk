@@ -50,6 +50,7 @@ tests/clustersim/conform_mem_SRCS := $(addprefix tests/clustersim/,conform.c con
 	$(mem_SRCS)
 tests/clustersim/conform_real_SRCS := $(addprefix tests/clustersim/,conform.c conform_main.c \
 	conform_real.c)
+tests/unit/clustersim/test_mem_SRCS += $(mem_SRCS)
 $(B)/tests/unit/clustersim/test_conform.passed: $(addprefix $(B)/tests/clustersim/,conform_mem conform_real)
 
 # Breaks one rule of consensus at a time: MUTANTS='--few', '--only NAME', see --help.

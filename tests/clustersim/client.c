@@ -187,6 +187,9 @@ static void begin(struct cs *cs, struct cs_client *client)
 	static const char *const names[] = {
 		"opens", "deposits", "withdraws", "writes a check", "reads", "reads stale", "asks"};
 	choose(cs, client);
+	if (cs_chance(cs, 20)) {
+		move_on(cs, client);
+	}
 	const struct cs_op *op = op_of(cs, client->op);
 	CS_TRACE(cs, "c%u %u %s %" PRId64 " %s expects %" PRIu64 " repeats %u after %" PRIu64,
 		client->id, op->id, names[op->kind], op->amount, cs->entities[op->entity],
@@ -424,8 +427,22 @@ static void finish(struct cs *cs, struct cs_client *client, enum cs_outcome outc
 	wait_until(cs, client, cs->now + cs_below(cs, cs->shape.think_max));
 }
 
+/* Nothing was written, and nothing of it will be. */
+static bool ran_not(uint32_t code)
+{
+	return code == TROUPE__CODE__CODE_REFUSED || code == TROUPE__CODE__CODE_CONFLICT ||
+	       code == TROUPE__CODE__CODE_BUSY || code == TROUPE__CODE__CODE_UNAVAILABLE;
+}
+
 static void again(struct cs *cs, struct cs_client *client, const struct cs_answer *answer)
 {
+	const struct cs_op *op = op_of(cs, client->op);
+	if (ran_not(answer->code) && op->unrun == op->attempts && !is_read(op) &&
+		op->kind != CS_OP_ADMIN && cs_chance(cs, cs->shape.gives_up)) {
+		cs->stats->given_up++;
+		finish(cs, client, CS_GIVEN_UP, answer);
+		return;
+	}
 	uint64_t wait = CS_MS(answer->retry_after_ms);
 	wait += CS_MS(5) + cs_below(cs, CS_MS(60));
 	cs->stats->unknown += answer->code == TROUPE__CODE__CODE_UNKNOWN ||
@@ -446,13 +463,6 @@ static void check_same(struct cs *cs, const struct cs_op *op, const struct cs_an
 			" at %" PRIu64,
 			op->id, op->seq, op->offset, answer->seq, answer->offset);
 	}
-}
-
-/* Nothing was written, and nothing of it will be. */
-static bool ran_not(uint32_t code)
-{
-	return code == TROUPE__CODE__CODE_REFUSED || code == TROUPE__CODE__CODE_CONFLICT ||
-	       code == TROUPE__CODE__CODE_BUSY || code == TROUPE__CODE__CODE_UNAVAILABLE;
 }
 
 void cs_client_answer(struct cs *cs, struct cs_event *event)

@@ -69,7 +69,8 @@
 	X(stale)      \
 	X(retries)    \
 	X(unknown)    \
-	X(busy)
+	X(busy)       \
+	X(given_up)
 struct cs_stats {
 #define X(name) uint64_t name;
 	CS_STATS(X)
@@ -187,7 +188,8 @@ enum cs_outcome {
 	CS_DONE,
 	CS_REFUSED,
 	CS_CONFLICT,
-	CS_NOT_FOUND
+	CS_NOT_FOUND,
+	CS_GIVEN_UP /* after answers that all said that nothing was written */
 };
 struct cs_answer {
 	uint32_t code, events, retry_after_ms;
@@ -262,12 +264,12 @@ struct cs_shape { /* The character of a seed. Times in microseconds, shares in p
 	uint32_t one_way, silence_us;
 	/* crashes */
 	uint64_t down_max;
-	uint32_t crash_lead, crash_install, at_leaders;
+	uint32_t crash_lead, crash_install, at_leaders, pause_alone;
 	uint32_t drift_ppm;
 	struct mem_shape disk;
 	/* clients */
 	uint32_t client_loss, think_max, timeout_min, timeout_max, double_send, reads, stale_reads,
-		repeats, expecting, deadlines;
+		repeats, expecting, deadlines, gives_up;
 };
 
 struct cs {
@@ -288,7 +290,7 @@ struct cs {
 	uint32_t op_count, op_cap;
 	struct cs_truth truth[CS_GROUPS];
 	char cluster[33];
-	uint64_t quiet_at;
+	uint64_t alone_until; /* the links stay as they are */
 	struct cs_event *heap;
 	uint32_t heap_count, heap_cap;
 	uint64_t event_seq;
@@ -352,6 +354,8 @@ void cs_net_conn(struct cs *cs, const struct cs_event *event);
 void cs_net_down(struct cs_node *node);
 void cs_net_started(struct cs_node *node);
 void cs_net_links(struct cs *cs);
+/* From all others, which hear each other well. */
+void cs_net_isolate(struct cs *cs, uint32_t node);
 void cs_net_heal(struct cs *cs);
 void cs_net_done(struct cs *cs);
 /* Can a client reach the node? */

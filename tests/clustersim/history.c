@@ -170,7 +170,8 @@ static void check_refused(struct history *history, const struct cs_op *op)
 {
 	CS_CHECK(history->cs,
 		op->repeats != 0 || op->attempts > op->unrun || history->record_of[op->id] == 0,
-		"op %u was refused and is there", op->id);
+		"op %u was refused and is there, at %" PRIu64 "; %u sendings", op->id,
+		history->record_of[op->id], op->attempts);
 }
 
 /* What returned before another began stands before it. */
@@ -314,7 +315,7 @@ static void check_op(struct history *history, const struct cs_op *op)
 		check_done(history, op);
 		return;
 	}
-	if (op->outcome != CS_NOT_FOUND) {
+	if (op->outcome != CS_NOT_FOUND && op->outcome != CS_GIVEN_UP) {
 		check_version(history, op);
 	}
 	if (!reads) {

@@ -143,7 +143,9 @@ rt_err cs_net_send(void *arg, uint64_t to, enum sh_lane lane, struct rt_bytes by
 	}
 	struct cs_frame *frame = frame_new(node, (uint32_t)to, lane, bytes);
 	fly(cs, conn, frame);
-	if (harsh && cs_chance(cs, cs->shape.twice)) {
+	/* A doubled call would run twice, each with its own answer: its caller would be told
+	 * either. */
+	if (harsh && lane != SH_LANE_CALL && cs_chance(cs, cs->shape.twice)) {
 		fly(cs, conn, frame_new(node, (uint32_t)to, lane, bytes));
 	}
 	if (harsh && cs->shape.break_ppm > 0 && cs_below(cs, 1000000) < cs->shape.break_ppm) {
@@ -281,6 +283,7 @@ static uint32_t ways(struct cs *cs)
 
 static void isolate(struct cs *cs, uint32_t node)
 {
+	cs->stats->partitions++;
 	uint32_t way = ways(cs);
 	CS_TRACE(cs, "n%u is isolated, ways %u", node, way);
 	for (uint32_t other = 1; other <= CS_NODES; other++) {
@@ -288,6 +291,13 @@ static void isolate(struct cs *cs, uint32_t node)
 			cut_between(cs, node, other, way);
 		}
 	}
+}
+
+void cs_net_isolate(struct cs *cs, uint32_t node)
+{
+	memset(cs->cut, 0, sizeof(cs->cut));
+	isolate(cs, node);
+	look_at_ways(cs);
 }
 
 static void split(struct cs *cs)
@@ -321,12 +331,14 @@ static void ring(struct cs *cs)
 void cs_net_links(struct cs *cs)
 {
 	uint32_t kind = cs_below(cs, 10);
+	if (cs->now < cs->alone_until) {
+		return;
+	}
 	if (kind < 5) {
 		CS_TRACE(cs, "all links are whole");
 		memset(cs->cut, 0, sizeof(cs->cut));
-	} else {
-		cs->stats->partitions++;
 	}
+	cs->stats->partitions += kind >= 7;
 	const struct cs_node *victim = cs_victim(cs);
 	if ((kind == 5 || kind == 6) && victim != NULL) {
 		isolate(cs, victim->id);

@@ -64,6 +64,7 @@ static void any_faults(struct cs *cs, struct cs_shape *shape)
 {
 	shape->down_max = PICK(3000, 20000, 300000, 2000000);
 	shape->at_leaders = PICK(0, 0, 50);
+	shape->pause_alone = PICK(0, 0, 50);
 	shape->crash_lead = PICK(0, 0, 5);
 	shape->crash_install = PICK(0, 20);
 	shape->drift_ppm = PICK(0, 0, 1000, 50000);
@@ -94,6 +95,7 @@ static void any_load(struct cs *cs, struct cs_shape *shape)
 	shape->repeats = PICK(0, 5, 20);
 	shape->expecting = PICK(0, 10, 50);
 	shape->deadlines = PICK(0, 50);
+	shape->gives_up = PICK(0, 20, 50);
 }
 
 /* ---- leanings, by seed number ---- */
@@ -121,7 +123,9 @@ static void cut_off_leaders(struct cs *cs, struct cs_shape *shape)
 	shape->think_max = 2000;
 	shape->every[CS_EV_PAUSE] = PICK(200000, 700000);
 	shape->at_leaders = 80;
+	shape->pause_alone = PICK(0, 60);
 	shape->client_loss = 0;
+	shape->delay_max = PICK(300, 1000);
 }
 
 static void quick_restarts(struct cs *cs, struct cs_shape *shape)

@@ -109,8 +109,14 @@ static void crash_all(struct cs *cs)
 static void pause_node(struct cs *cs, struct cs_node *node)
 {
 	uint64_t most = cs_chance(cs, 30) ? CS_S(3) : CS_MS(600);
-	node->paused_until = cs->now + cs_below(cs, most);
 	cs->stats->pauses++;
+	if (cs_chance(cs, cs->shape.pause_alone)) {
+		/* It wakes up when others lead, and nobody tells it. */
+		cs_net_isolate(cs, node->id);
+		most = CS_MS(cs->shape.election_ms) * 6;
+		cs->alone_until = cs->now + most + CS_MS(50);
+	}
+	node->paused_until = cs->now + cs_below(cs, most);
 	CS_TRACE(cs, "n%u pauses until %.6f", node->id, (double)node->paused_until / 1e6);
 }
 
