@@ -17,7 +17,7 @@ import threading
 import time
 
 from machine import drop_caches, peak_bytes, resident_bytes
-from probes import BUILD, Absent, Node, json_lines
+from node import BUILD, Absent, Node, json_lines
 
 ENTITIES = int(os.environ.get("COLD_ENTITIES", "10000000"))
 EVENTS = int(os.environ.get("COLD_EVENTS", "10"))

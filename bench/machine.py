@@ -51,6 +51,60 @@ def thread_seconds(pid):
     return total / 1e9
 
 
+def thread_split(pid):
+    """{name: CPU seconds} of the threads of a process. A daemon's threads without a name of their own
+    are its workers, but for the one that waits for the end."""
+    used = {}
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{task}/comm", encoding="utf-8") as file:
+                name = file.read().strip()
+            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
+                seconds = int(file.read().split()[0]) / 1e9
+        except OSError:
+            continue  # The thread ended in between.
+        if name == "trouped":
+            name = "main" if task == str(pid) else "worker"
+        used[name] = used.get(name, 0.0) + seconds
+    return used
+
+
+class Quota:
+    """with Quota(pids, share): each process gets at most so much of a core, in steps of 1 ms."""
+
+    ROOT = "/sys/fs/cgroup/cpu"
+
+    @classmethod
+    def missing(cls):
+        """Why there are no quotas here, or None."""
+        if not os.access(cls.ROOT, os.W_OK):
+            return f"{cls.ROOT} cannot be written (root, and the cpu controller of cgroups v1)"
+        return None if os.path.exists(f"{cls.ROOT}/cpu.cfs_quota_us") or \
+            os.path.exists(f"{cls.ROOT}/cpu.shares") else "no cpu controller"
+
+    def __init__(self, pids, share):
+        self.share = share
+        self.groups = {pid: f"{self.ROOT}/troupe-bench-{pid}" for pid in pids}
+
+    def __enter__(self):
+        for pid, group in self.groups.items():
+            os.makedirs(group, exist_ok=True)
+            self._write(group, "cpu.cfs_period_us", round(1000 / self.share))
+            self._write(group, "cpu.cfs_quota_us", 1000)
+            self._write(group, "cgroup.procs", pid)
+        return self
+
+    def __exit__(self, *_):
+        for pid, group in self.groups.items():
+            self._write(self.ROOT, "cgroup.procs", pid)
+            os.rmdir(group)
+
+    @staticmethod
+    def _write(group, name, value):
+        with open(f"{group}/{name}", "w", encoding="ascii") as file:
+            file.write(str(value))
+
+
 def resident_bytes(pid):
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -4,77 +4,22 @@ What a probe needs (a Redis, a PostgreSQL, a node of ours) is started when it is
 stays until the end. Everything listens on loopback and keeps its files in one folder.
 """
 
-import json
 import os
 import shutil
-import socket
 import subprocess
+import sys
 import tempfile
 import time
 
-from machine import Watch, thread_seconds
+from cluster import QUICK, Cluster, call, split
+from machine import Quota, Watch, thread_seconds
+from node import BUILD, Absent, Node, json_lines
 from peers.postgres import Postgres, missing as postgres_missing
-from peers.redis import Redis, free_port, missing as redis_missing
+from peers.redis import Redis, missing as redis_missing
 
-BUILD = os.environ.get("BENCH_BUILD", "build/release")
 PEERS = "build/bench"
 SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))
-DAEMON = f"{BUILD}/cmd/trouped/trouped"
-
-
-class Absent(Exception):
-    """This probe cannot run here; the text says what to do about it."""
-
-
-def json_lines(command, timeout=60):
-    """Runs a program of the suite; its JSON lines."""
-    if not shutil.which(command[0]):
-        raise Absent(f"{command[0]}: not built")
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"{os.path.basename(command[0])}: {reason}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-
-
-class Node:
-    """A trouped of ours on a free port."""
-
-    def __init__(self, data, *extra):
-        if not os.path.exists(DAEMON):
-            raise Absent(f"{DAEMON}: not built")
-        self.port = free_port()
-        self.url = f"tcp://127.0.0.1:{self.port}"
-        self.log = open(data + ".log", "ab")  # pylint: disable=consider-using-with
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            [DAEMON, "--data", data, "--rpc", self.url, *extra],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        try:
-            self._await()
-        except BaseException:
-            self.close()
-            raise
-
-    def _await(self):
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() - self.started > 30:
-                    raise RuntimeError(f"trouped does not answer, see {self.log.name}") from None
-                time.sleep(0.02)
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self.log.close()
+QUOTA = 0.4  # of a core: three nodes and a client fit on two
 
 
 class Probes:
@@ -174,6 +119,30 @@ class Probes:
     def _floor(self, rest):
         where = [self.folder] if rest == "sync" else []
         return json_lines([f"{BUILD}/bench/floor", rest, *where, str(min(SECONDS, 1.0))])[-1]
+
+    # ---- three nodes, and one that is like each of them ----
+    def _cluster(self, rest):
+        """3.256, 1.16: so many nodes, so many callers. quota3.1024: each node has that share of a core."""
+        what, _, callers = rest.partition(".")
+        quota, nodes = what.startswith("quota"), int(what.lstrip("quota"))
+        name = f"nodes{nodes}"
+        cluster = self._server(name, lambda: Cluster(os.path.join(self.folder, name), *QUICK))
+        cluster.of(nodes)
+        # One caller would open that many for half a minute.
+        options = ["--callers", callers, "--entities", 10000 if int(callers) > 64 else 500,
+                   "--seconds", SECONDS]
+        if not quota:
+            result = call(cluster.urls(), cluster.pids(), *options)
+        else:
+            if Quota.missing():
+                raise Absent(f"shares of a core: {Quota.missing()}")
+            with Quota(cluster.pids(), QUOTA):
+                result = call(cluster.urls(), cluster.pids(), *options)
+        if os.environ.get("BENCH_THREADS"):
+            for i, threads in enumerate(result["threads"]):
+                who = f"node {i + 1}" if i < nodes else "client"
+                print(f"    {who}: {split(threads)}", file=sys.stderr)
+        return result
 
     # ---- storage: one program, one run a round; each figure is a line of its own ----
     def _store(self, rest):

@@ -1,8 +1,9 @@
 /*
- * raft.c - what replication costs: the core's steps, host and codec around it, memory of a group
- * that idles, one voter against plain synced batches.
+ * raft.c - what replication costs: the core's steps, host and codec around it, a commit without
+ * disk and network, memory of a group that idles or has a long log, one voter against synced
+ * batches.
  *
- * usage: raft core | host | codec | memory
+ * usage: raft core | host | latency | codec | memory
  *        raft one DIR BATCH SECONDS
  * One JSON line.
  */
@@ -61,7 +62,8 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} benches[] = {{"core", raft_bench_core}, {"host", raft_bench_host},
-		{"codec", raft_bench_codec}, {"memory", raft_bench_memory}};
+		{"latency", raft_bench_latency}, {"codec", raft_bench_codec},
+		{"memory", raft_bench_memory}};
 	for (size_t i = 0; argc == 2 && i < sizeof(benches) / sizeof(benches[0]); i++) {
 		if (strcmp(argv[1], benches[i].name) == 0) {
 			benches[i].run();
@@ -76,7 +78,7 @@ int main(int argc, char **argv)
 			return 0;
 		}
 	}
-	fputs("usage: raft core | host | codec | memory\n"
+	fputs("usage: raft core | host | latency | codec | memory\n"
 	      "       raft one DIR BATCH SECONDS\n",
 		stderr);
 	return 2;

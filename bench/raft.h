@@ -49,6 +49,7 @@ struct raft_node *raft_group_leader(struct raft_group *group);
 /* One JSON line each. */
 void raft_bench_core(void);
 void raft_bench_host(void);
+void raft_bench_latency(void);
 void raft_bench_codec(void);
 void raft_bench_memory(void);
 /* One voter on a store in dir against the same records written straight. */

@@ -6,6 +6,7 @@
 
 #include "bench/raft.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/hist.h"
 
 #define DEPTH   32u        /* batches under way: half of what a peer takes */
 #define SPAN_NS 250000000u /* of one measurement */
@@ -244,6 +245,55 @@ void raft_bench_host(void)
 	frames_free(frames);
 }
 
+/* ---- how long a commit takes when neither disk nor network does ---- */
+static double commit_us(struct raft_group *group, uint32_t callers)
+{
+	static struct rt_hist hist;
+	struct raft_records *records = calloc(1, sizeof(*records));
+	struct raft_node *leader = raft_group_leader(group);
+	uint32_t at = (uint32_t)(leader - group->node);
+	if (records == NULL) {
+		raft_fail("latency", "no memory");
+	}
+	raft_records_make(records, leader->term);
+	rt_hist_reset(&hist);
+	for (uint64_t begin = rt_clock_now_ns(); rt_clock_now_ns() - begin < SPAN_NS;) {
+		uint64_t start = rt_clock_now_ns();
+		uint64_t first = 0;
+		for (uint32_t i = 0; i < callers; i++) {
+			raft_check("propose",
+				sh_replica_propose(leader->replica, records->record, 1, &first));
+			raft_group_durable(group, at);
+		}
+		raft_group_deliver(group, (at + 1) % RAFT_NODES);
+		raft_group_deliver(group, (at + 2) % RAFT_NODES);
+		raft_group_deliver(group, at);
+		rt_hist_add(&hist, rt_clock_now_ns() - start);
+		if (leader->committed != first) {
+			raft_fail("latency", "not committed");
+		}
+	}
+	free(records);
+	return (double)rt_hist_percentile(&hist, 50.0) / 1e3;
+}
+
+void raft_bench_latency(void)
+{
+	struct raft_frames frames[RAFT_NODES] = {0};
+	struct sh_out_queue queue = {0};
+	struct raft_group group;
+	raft_group_open(&group, RAFT_NODES, frames, &queue);
+	(void)commit_us(&group, 1);
+	double one = commit_us(&group, 1);
+	double sixteen = commit_us(&group, 16);
+	printf("{\"bench\":\"raft.latency\",\"value\":%.2f,\"unit\":\"us\",\"p50_us\":%.2f,"
+	       "\"p50_16_us\":%.2f}\n",
+		one, one, sixteen);
+	raft_group_close(&group);
+	sh_out_queue_done(&queue);
+	frames_free(frames);
+}
+
 /* ---- the codec alone ---- */
 void raft_bench_codec(void)
 {
@@ -348,12 +398,51 @@ static struct memory measure_memory(uint32_t nodes)
 	return memory;
 }
 
+/* The largest of three members behind a million records, right after the last one. */
+static uint64_t measure_million(void)
+{
+	enum {
+		MILLION = 1000000
+	};
+	struct raft_frames frames[RAFT_NODES] = {0};
+	struct sh_out_queue queue = {0};
+	struct raft_group group;
+	struct raft_records *records = calloc(1, sizeof(*records));
+	raft_group_open(&group, RAFT_NODES, frames, &queue);
+	struct raft_node *leader = raft_group_leader(&group);
+	uint32_t at = (uint32_t)(leader - group.node);
+	uint64_t first = 0;
+	if (records == NULL) {
+		raft_fail("memory", "no memory");
+	}
+	raft_records_make(records, leader->term);
+	while (first + RAFT_BATCH_MAX <= MILLION) {
+		raft_check("propose", sh_replica_propose(leader->replica, records->record,
+					      RAFT_BATCH_MAX, &first));
+		for (uint32_t i = 0; i < RAFT_NODES; i++) {
+			raft_group_durable(&group, (at + i) % RAFT_NODES);
+			raft_group_deliver(&group, (at + i + 1) % RAFT_NODES);
+		}
+	}
+	uint64_t most = 0;
+	for (uint32_t i = 0; i < RAFT_NODES; i++) {
+		struct sh_replica_stats stats;
+		sh_replica_stats(group.node[i].replica, &stats);
+		most = stats.memory_bytes > most ? stats.memory_bytes : most;
+	}
+	free(records);
+	raft_group_close(&group);
+	sh_out_queue_done(&queue);
+	frames_free(frames);
+	return most;
+}
+
 void raft_bench_memory(void)
 {
 	struct memory one = measure_memory(1);
 	struct memory three = measure_memory(3);
 	printf("{\"bench\":\"raft.memory\",\"value\":%.0f,\"unit\":\"B\",\"one\":%.0f,"
-	       "\"one_stats\":%llu,\"three\":%.0f,\"three_stats\":%llu}\n",
+	       "\"one_stats\":%llu,\"three\":%.0f,\"three_stats\":%llu,\"million_kib\":%.1f}\n",
 		three.heap, one.heap, (unsigned long long)one.stats, three.heap,
-		(unsigned long long)three.stats);
+		(unsigned long long)three.stats, (double)measure_million() / 1024.0);
 }

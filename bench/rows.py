@@ -132,7 +132,42 @@ def _replication():
     ]
 
 
-ROWS = _messages() + _memory() + _commands() + _storage() + _replication()
+def _clusters():
+    three, one = "cluster.3.256", "cluster.1.256"
+
+    def against(name, text, field, unit, **bounds):
+        return Row(f"cluster.{name}", text, (three, field), (one, field), unit=unit,
+                   peer_name="1 node", **bounds)
+
+    def latency(callers, core):
+        name, figure = f"cluster.latency.{callers}", (f"cluster.3.{callers}", "p50_us")
+        least = [("raft.latency", core), ("floor.sync", "p50_us"), ("floor.echo", "p50_us"),
+                 ("floor.echo", "p50_us")]
+        text = "3 nodes, one caller, p50" if callers == 1 else f"3 nodes, {callers} callers, p50"
+        return [
+            Row(name, text, figure, (f"cluster.1.{callers}", "p50_us"), unit="us",
+                peer_name="1 node"),
+            Row(name, "", figure, least, unit="us", peer_name="core+sync+2 trips"),
+            Row(name + ".core", "of it the Raft core alone", ("raft.latency", core), unit="us"),
+        ]
+
+    return [
+        Row("cluster.many", "3 nodes, 256 callers", (three, "value"), least=40000, unit="cmd/s"),
+        against("many", "", "value", "cmd/s"),
+        against("many.p50", "3 nodes, 256 callers, p50", "p50_us", "us"),
+        against("many.p99", "3 nodes, 256 callers, p99", "p99_us", "us"),
+        against("cpu", "CPU of all nodes per command", "nodes_us", "us"),
+        against("cpu.busiest", "CPU of the busiest node", "busiest_us", "us"),
+        Row("cluster.cpu.client", "client CPU per command", (three, "client_us"), unit="us"),
+        Row("cluster.grow", "3 nodes of 0.4 cores each", ("cluster.quota3.1024", "value"),
+            ("cluster.quota1.1024", "value"), unit="cmd/s", peer_name="1 such node"),
+        *latency(1, "p50_us"), *latency(16, "p50_16_us"),
+        Row("cluster.mem.million", "replica behind 1 M records", ("raft.memory", "million_kib"),
+            most=1024, unit="KiB"),
+    ]
+
+
+ROWS = _messages() + _memory() + _commands() + _storage() + _replication() + _clusters()
 
 
 def chosen(words):

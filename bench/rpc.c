@@ -3,8 +3,10 @@
  * then ask again.
  *
  * Deposits of 128 bytes to accounts opened by this run; every answer is counted per account and the
- * sequence numbers must come out gapless, so no figure stands on lost or doubled commands. Prints
- * one JSON line: commands/s, latency, CPU of server and client per command.
+ * sequence numbers must come out gapless, so no figure stands on lost or doubled commands. The last
+ * JSON line says commands/s, latency, CPU of server and client per command. Lines before it say
+ * when the measured time begins and ends, for who watches the nodes meanwhile, and what was
+ * answered in each stretch of it.
  */
 #include "bench/rpc.h"
 
@@ -26,6 +28,9 @@
 #define DEPOSIT_AMOUNT_FIELD 0x08u /* field 1, varint */
 #define DEPOSIT_REF_FIELD    0x12u /* field 2, bytes */
 #define ID_BYTES             40u
+#define PAYLOAD_MIN          8u
+#define PACE_NS              1000000u
+#define STEP_NS              20000000u
 
 enum phase {
 	PHASE_OPEN,
@@ -40,6 +45,7 @@ struct account {
 static struct rpc_options options = {
 	.callers = 256,
 	.entities = 10000,
+	.payload = RPC_PAYLOAD_BYTES,
 	.warm_seconds = 0.5,
 	.seconds = 2.0,
 };
@@ -47,12 +53,16 @@ static const struct rpc_transport *transport = &rpc_library;
 static struct account *accounts;
 static struct rpc_caller *callers;
 static enum phase phase;
+static size_t payload_size; /* of a deposit */
 static _Atomic uint32_t next_open;
 static _Atomic uint64_t measure_from_ns, measure_to_ns;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t idle = PTHREAD_COND_INITIALIZER;
-static uint32_t running;    /* under lock */
-static struct rt_hist hist; /* under lock */
+/* Under lock. */
+static uint32_t running;
+static struct rt_hist hist, stretch;
+static struct rpc_caller *waiting; /* for their turn at --rate */
+static bool pacing;
 
 void rpc_fail(const char *what, const char *why)
 {
@@ -85,7 +95,7 @@ static bool prepare(struct rpc_caller *caller)
 		}
 		caller->entity = rt_random_below(&caller->random, options.entities);
 		caller->command = "Deposit";
-		caller->payload_size = RPC_PAYLOAD_BYTES;
+		caller->payload_size = payload_size;
 	}
 	caller->id = accounts[caller->entity].id;
 	return true;
@@ -98,6 +108,52 @@ static void next_call(struct rpc_caller *caller, uint64_t now)
 		transport->send(caller);
 	} else {
 		stop_caller();
+	}
+}
+
+/* ---- a steady rate ---- */
+static bool wait_turn(struct rpc_caller *caller)
+{
+	pthread_mutex_lock(&lock);
+	bool waits = pacing;
+	if (waits) {
+		caller->next = waiting;
+		waiting = caller;
+	}
+	pthread_mutex_unlock(&lock);
+	return waits;
+}
+
+/* What is due by now and finds a caller without a call; what finds none is not sent later. */
+static void send_due(uint64_t *paced_ns, uint64_t now)
+{
+	uint64_t due = (now - *paced_ns) * options.rate / 1000000000u;
+	*paced_ns += due * 1000000000u / options.rate;
+	while (due-- > 0) {
+		pthread_mutex_lock(&lock);
+		struct rpc_caller *caller = waiting;
+		if (caller != NULL) {
+			waiting = caller->next;
+		}
+		pthread_mutex_unlock(&lock);
+		if (caller == NULL) {
+			return;
+		}
+		next_call(caller, now);
+	}
+}
+
+static void stop_pacing(void)
+{
+	pthread_mutex_lock(&lock);
+	pacing = false;
+	struct rpc_caller *caller = waiting;
+	waiting = NULL;
+	pthread_mutex_unlock(&lock);
+	while (caller != NULL) {
+		struct rpc_caller *next = caller->next;
+		next_call(caller, rt_clock_now_ns()); /* The time is over: it stops. */
+		caller = next;
 	}
 }
 
@@ -115,9 +171,12 @@ void rpc_answered(struct rpc_caller *caller, int code, uint64_t seq, const char 
 		now < atomic_load_explicit(&measure_to_ns, memory_order_relaxed)) {
 		pthread_mutex_lock(&lock);
 		rt_hist_add(&hist, now - caller->sent_ns);
+		rt_hist_add(&stretch, now - caller->sent_ns);
 		pthread_mutex_unlock(&lock);
 	}
-	next_call(caller, now);
+	if (!wait_turn(caller)) {
+		next_call(caller, now);
+	}
 }
 
 static void start_phase(enum phase next)
@@ -138,6 +197,23 @@ static void await_phase(void)
 	pthread_mutex_unlock(&lock);
 }
 
+/* A deposit of one cent whose reference fills the payload (but for a byte, where a length of one
+ * byte is too short and one of two too long). */
+static void fill_payload(struct rpc_caller *caller)
+{
+	uint8_t *at = caller->payload;
+	*at++ = DEPOSIT_AMOUNT_FIELD;
+	*at++ = 1;
+	*at++ = DEPOSIT_REF_FIELD;
+	uint32_t rest = options.payload - (uint32_t)(at - caller->payload);
+	uint32_t size = rest < 130 ? (rest - 1 < 127 ? rest - 1 : 127) : rest - 2;
+	at = pr_varint_put(at, size);
+	payload_size = (size_t)(at - caller->payload) + size;
+	for (uint32_t i = 0; i < size; i++) {
+		*at++ = (uint8_t)('0' + rt_random_below(&caller->random, 75));
+	}
+}
+
 static void set_up(void)
 {
 	accounts = calloc(options.entities, sizeof(*accounts));
@@ -154,14 +230,7 @@ static void set_up(void)
 		struct rpc_caller *caller = &callers[i];
 		caller->index = i;
 		rt_random_seed(&caller->random, run + i);
-		uint8_t *at = caller->payload;
-		*at++ = DEPOSIT_AMOUNT_FIELD;
-		*at++ = 1;
-		*at++ = DEPOSIT_REF_FIELD;
-		*at = (uint8_t)(caller->payload + RPC_PAYLOAD_BYTES - at - 1);
-		for (at++; at < caller->payload + RPC_PAYLOAD_BYTES; at++) {
-			*at = (uint8_t)('0' + rt_random_below(&caller->random, 75));
-		}
+		fill_payload(caller);
 	}
 }
 
@@ -190,6 +259,48 @@ static void nap(double seconds)
 	}
 }
 
+static void mark(const char *what)
+{
+	printf("{\"bench\":\"rpc.%s\"}\n", what);
+	fflush(stdout);
+}
+
+static void print_stretch(double seconds)
+{
+	pthread_mutex_lock(&lock);
+	struct rt_hist now = stretch;
+	rt_hist_reset(&stretch);
+	pthread_mutex_unlock(&lock);
+	printf("{\"bench\":\"rpc.stretch\",\"value\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,"
+	       "\"max_us\":%.1f}\n",
+		(double)now.count / seconds, (double)rt_hist_percentile(&now, 50.0) / 1e3,
+		(double)rt_hist_percentile(&now, 99.0) / 1e3,
+		(double)rt_hist_percentile(&now, 100.0) / 1e3);
+	fflush(stdout);
+}
+
+/* Lets time pass until end, sends at --rate meanwhile and tells about stretches. */
+static void spend(uint64_t end, bool tells)
+{
+	uint64_t now = rt_clock_now_ns();
+	uint64_t paced = now;
+	uint64_t told = now;
+	uint64_t every = tells ? (uint64_t)(options.every_seconds * 1e9) : 0;
+	while (now < end) {
+		if (options.rate > 0) {
+			send_due(&paced, now);
+		}
+		if (every > 0 && now - told >= every) {
+			print_stretch((double)(now - told) / 1e9);
+			told = now;
+		}
+		uint64_t left = end - now;
+		uint64_t step = options.rate > 0 ? PACE_NS : every > 0 ? STEP_NS : left;
+		nap((double)(step < left ? step : left) / 1e9);
+		now = rt_clock_now_ns();
+	}
+}
+
 static void measure(void)
 {
 	clockid_t server;
@@ -197,13 +308,17 @@ static void measure(void)
 	uint64_t start = rt_clock_now_ns();
 	measure_from_ns = start + (uint64_t)(options.warm_seconds * 1e9);
 	measure_to_ns = measure_from_ns + (uint64_t)(options.seconds * 1e9);
+	pacing = options.rate > 0;
 	start_phase(PHASE_DEPOSIT);
-	nap(options.warm_seconds);
+	spend(measure_from_ns, false);
+	mark("begins");
 	double server_before = has_server ? cpu_seconds(server) : 0;
 	double client_before = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
-	nap(options.seconds);
+	spend(measure_to_ns, true);
 	double server_after = has_server ? cpu_seconds(server) : 0;
 	double client_after = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
+	mark("ends");
+	stop_pacing();
 	await_phase();
 	check_accounts();
 	if (hist.count == 0) {
@@ -225,8 +340,9 @@ static void measure(void)
 static _Noreturn void usage(int status)
 {
 	fprintf(status == 0 ? stdout : stderr,
-		"usage: rpc --url URL [--callers N] [--entities N] [--seconds S] [--warm S]\n"
-		"           [--in-flight N] [--batch N] [--foreign] [--server PID]\n");
+		"usage: rpc --url URL[,URL] [--callers N] [--entities N] [--payload BYTES]\n"
+		"           [--seconds S] [--warm S] [--every S] [--rate N] [--in-flight N]\n"
+		"           [--batch N] [--foreign] [--server PID]\n");
 	exit(status);
 }
 
@@ -238,6 +354,9 @@ static void read_options(int argc, char **argv)
 		{"entities", required_argument, NULL, 'e'},
 		{"seconds", required_argument, NULL, 's'},
 		{"warm", required_argument, NULL, 'w'},
+		{"every", required_argument, NULL, 't'},
+		{"rate", required_argument, NULL, 'r'},
+		{"payload", required_argument, NULL, 'l'},
 		{"in-flight", required_argument, NULL, 'k'},
 		{"batch", required_argument, NULL, 'b'},
 		{"foreign", no_argument, NULL, 'f'},
@@ -250,6 +369,8 @@ static void read_options(int argc, char **argv)
 		['e'] = &options.entities,
 		['k'] = &options.in_flight,
 		['b'] = &options.batch,
+		['r'] = &options.rate,
+		['l'] = &options.payload,
 	};
 	int name;
 	while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -259,6 +380,8 @@ static void read_options(int argc, char **argv)
 			options.seconds = atof(optarg);
 		} else if (name == 'w') {
 			options.warm_seconds = atof(optarg);
+		} else if (name == 't') {
+			options.every_seconds = atof(optarg);
 		} else if (name == 'f') {
 			options.foreign = true;
 			transport = &rpc_foreign;
@@ -271,6 +394,7 @@ static void read_options(int argc, char **argv)
 		}
 	}
 	if (options.url == NULL || options.callers == 0 || options.entities == 0 ||
+		options.payload < PAYLOAD_MIN || options.payload > RPC_PAYLOAD_MAX ||
 		options.seconds <= 0 || optind != argc) {
 		usage(2);
 	}

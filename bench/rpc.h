@@ -15,22 +15,27 @@
 #include "runtime/base/random.h"
 
 #define RPC_TYPE          "account"
-#define RPC_PAYLOAD_BYTES 128u
+#define RPC_PAYLOAD_BYTES 128u  /* unless said otherwise */
+#define RPC_PAYLOAD_MAX   1000u /* an account takes 1,024 bytes of reference */
 #define RPC_TIMEOUT_MS    10000u
 
 struct rpc_options {
-	const char *url;
+	const char *url; /* of one node or, for the library, of several with commas */
 	uint32_t callers, entities;
+	uint32_t payload; /* bytes of a deposit */
+	uint32_t rate;    /* commands a second; 0: each caller goes on when it is answered */
 	uint32_t in_flight, batch; /* of the client library; 0: its defaults */
 	bool foreign;              /* one call per message, straight on libnng */
 	double warm_seconds, seconds;
-	int server; /* process id, 0: not known */
+	double every_seconds; /* a line about each such stretch; 0: none */
+	int server;           /* process id, 0: not known */
 };
 
 struct rpc_caller {
+	struct rpc_caller *next; /* of those that wait for their turn at --rate */
 	uint32_t index, entity;
 	const char *id, *command;
-	uint8_t payload[RPC_PAYLOAD_BYTES];
+	uint8_t payload[RPC_PAYLOAD_MAX];
 	size_t payload_size;
 	uint64_t sent_ns;
 	struct rt_random random;

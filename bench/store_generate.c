@@ -15,6 +15,7 @@
 #include "persistence/table.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/hash.h"
+#include "sharding/mark.h"
 
 #define DEPOSIT_CENTS 100u
 #define FILE_RECORDS  1000000u /* of the log in one table file */
@@ -131,6 +132,22 @@ static void write_index(struct ps_store *store, uint32_t number, const struct sh
 	free(value);
 }
 
+/* The term that the records are of, and whom this node voted for in it: itself. */
+static void write_terms(struct ps_store *store)
+{
+	struct rt_errinfo info = {0};
+	struct ps_meta_row rows[BENCH_SHARDS];
+	uint8_t keys[BENCH_SHARDS][SH_KEY_BYTES];
+	uint8_t hard[SH_HARD_BYTES];
+	sh_mark_hard_encode(1, 1, hard);
+	for (uint32_t i = 0; i < BENCH_SHARDS; i++) {
+		rows[i] = (struct ps_meta_row){
+			sh_mark_hard_key(i, keys[i]), rt_bytes_of(hard, sizeof(hard))};
+	}
+	bench_check("terms", ps_store_append(store, NULL, 0, rows, BENCH_SHARDS, &info), &info);
+	bench_check("terms", ps_store_sync(store, &info), &info);
+}
+
 static struct ps_store *open_store(const char *dir, bool create)
 {
 	struct rt_errinfo info = {0};
@@ -160,6 +177,7 @@ void bench_generate(const struct options *options)
 		}
 		free(shards[i].accounts);
 	}
+	write_terms(store);
 	/* Opening it again takes the positions from the rows. */
 	ps_store_close(store);
 	store = open_store(options->dir, false);

@@ -54,9 +54,10 @@ struct sh_region_shard {
 	bool catching; /* records that are not in memory are read for the indexer */
 	enum sh_serving serving;
 	uint64_t lead_term;
-	uint32_t fills;   /* reasons so far to read the known command ids anew */
-	bool renew;       /* removed: begins anew at the end of the turn */
-	bool starts_node; /* counted in region->starting */
+	uint32_t fills; /* reasons so far to read the known command ids anew: also of each wipe */
+	uint32_t catch_fills; /* as it was when catch-up began */
+	bool renew;           /* removed: begins anew at the end of the turn */
+	bool starts_node;     /* counted in region->starting */
 
 	/* ---- calls (calls.c) ---- */
 	uint64_t leader;     /* node said to lead, 0: not known; who is a member knows better */

@@ -43,8 +43,12 @@ static void caught_up(struct ps_catchup *catchup, rt_err err)
 	if (region->stopped || region->host.failed) {
 		return;
 	}
+	if (member->fills != member->catch_fills) {
+		err = RT_E_FENCED; /* The log was replaced; the writer may not have come to it yet.
+				    */
+	}
 	if (err == RT_OK) {
-		member->staged = catchup->upto > member->staged ? catchup->upto : member->staged;
+		member->staged = catchup->upto;
 		member->fills++;
 		region->next_fill = 0;
 	} else if (err != RT_E_FENCED && err != RT_E_CLOSED) {
@@ -69,7 +73,7 @@ static void start_catchup(struct sh_region_shard *member)
 		return; /* The node stops. */
 	}
 	member->shard.dedupe.complete = false;
-	member->fills++;
+	member->catch_fills = ++member->fills;
 	member->catching = true;
 	member->catchup = (struct ps_catchup){.store = host->store,
 		.reader = host->reader,

@@ -53,7 +53,7 @@ SHORT = (
 	("calculator through a cluster", ["calc_cluster.py", "--every", "4", "--kills", "1"], 120),
 	("growing and shrinking", ["grow.py", "--shards", "16", "--rate", "1000", "--seconds", ".5"],
 	 180),
-	("fail-over", ["failover.py", "--rounds", "3", "--planned", "1", "--drains", "0", "--slack", "4"],
+	("fail-over", ["failover.py", "--rounds", "3", "--planned", "1", "--drains", "0", "--slack", "10"],
 	 180),
 	("cluster under faults", ["cluster.py", "--short", "--seconds", "25", "--epoch", "15",
 	                          "--rate", "1500"], 240),

@@ -115,13 +115,13 @@ class Rig:
 		node = self.rnd.choice([n for n in self.cluster.members() if n is not new])
 		event = self.event("drain", node)
 		number = self.cluster.status().number[node.k]
-		self.cluster.admin("Drain", {"node": number})
+		self.cluster.drain(node, number)
 		self.cluster.wait(f"node {number} left",
 		                  lambda s: any(r["node"] == number and r["state"] == "left" for r in s.nodes), 120)
 		event.over()
 		node.member = False
-		node.terminate()
-		node.process.wait(30)
+		if node.process.wait(30) != 0:
+			raise RuntimeError(f"{node.name} left with {node.process.returncode}:\n{node.tail()}")
 		node.wipe()
 
 	def end(self):

@@ -263,7 +263,7 @@ class Storm:
 		n.disk_code = code
 		begin = time.monotonic()
 		n.start(env, rig.settings(self.rnd))
-		while not n.ready() and not n.turned_away():
+		while not n.ready() and not n.has_left():
 			self.cluster.watch()
 			if time.monotonic() - begin > 60:
 				raise RuntimeError(f"{n.name} is not ready after 60 s:\n{n.tail()}")
@@ -470,8 +470,7 @@ class Storm:
 		while True:
 			try:
 				self.tell(f"drains {going.name}, node {number}")
-				going.leaving = True
-				self.cluster.admin("Drain", {"node": number}, timeout=2.0)
+				self.cluster.drain(going, number, 2.0)
 				break
 			except OSError as error:
 				if time.monotonic() > end:
@@ -484,12 +483,12 @@ class Storm:
 		while going.k in self.held():
 			yield .05
 		going.member = False
-		if going.running():
-			going.terminate()
-			end = time.monotonic() + 30
-			while going.running() and time.monotonic() < end:
-				yield .02
-		if going.process.returncode != 0 and not going.turned_away():
+		end = time.monotonic() + 30
+		while going.running():
+			if time.monotonic() > end:
+				raise RuntimeError(f"{going.name} has left and runs on:\n{going.tail()}")
+			yield .02
+		if going.process.returncode != 0 and not going.has_left():
 			raise RuntimeError(f"{going.name} left with {going.process.returncode}:\n{going.tail()}")
 		self.count("node drained")
 		going.wipe()

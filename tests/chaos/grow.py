@@ -124,11 +124,10 @@ class Grow:
 		number, had = status.number[node.k], status.row(node)["replicas"]
 
 		def action():
-			self.cluster.admin("Drain", {"node": number})
+			self.cluster.drain(node, number)
 			self.cluster.wait(f"node {number} left", lambda s: any(
 				r["node"] == number and r["state"] == "left" for r in s.nodes), 120)
 			node.member = False
-			node.terminate()
 			if node.process.wait(30) != 0:
 				raise RuntimeError(f"{node.name} left with {node.process.returncode}")
 
@@ -177,7 +176,7 @@ def main():
 		grow = Grow(scratch.path, got, rnd)
 		try:
 			problems = grow.whole(seed)
-		except (RuntimeError, OSError) as error:
+		except (RuntimeError, OSError, rig.w.ReadError) as error:
 			problems = grow.problems + [f"{type(error).__name__}: {error}"]
 		finally:
 			if hasattr(grow, "run") and hasattr(grow.run, "process"):

@@ -43,7 +43,8 @@ class Op(collections.namedtuple("Op", "id client entity kind amount expected t0 
                                       "balance offset repeated attempts late")):
 	"""One operation as a client saw it. `id`: of the command, or unique for a read. `expected`:
 	sequence number the command named, or ANY. `t1`: 0 without an answer. `seq`, `balance`: of the
-	answer; -1 when it has none. `late`: an attempt without an answer may still have been on its
+	answer; -1 when it has none. `offset`: where the event is; of reads and refusals: number of the node
+	that answered. `late`: an attempt without an answer may still have been on its
 	way to a living node, so a refusal says nothing about it."""
 	__slots__ = ()
 
@@ -216,7 +217,7 @@ def at(series, t):
 def check_prefix(r, sums, sent, errors):
 	"""What holds for every read: its version is the fold of that many events, all sent by then."""
 	if r.seq >= len(sums) or (r.balance >= 0 and r.balance != sums[r.seq]):
-		errors.append(("READ-VALUE", r.id, f"{r.entity} version {r.seq} balance {r.balance}, "
+		errors.append(("READ-VALUE", r.id, f"{r.entity} at node {r.offset} version {r.seq} balance {r.balance}, "
 		               f"fold {sums[r.seq] if r.seq < len(sums) else 'none'}"))
 	if r.seq > bisect.bisect_left(sent, r.t1):
 		errors.append(("FUTURE-READ", r.id, f"{r.entity} version {r.seq}"))
@@ -240,7 +241,7 @@ def check_reads(stream, sums, commands, reads, stale, errors):
 	for r in reads:
 		check_prefix(r, sums, sent, errors)
 		if r.seq < at(acked, r.t0):
-			errors.append(("STALE-READ", r.id, f"{r.entity} version {r.seq}, "
+			errors.append(("STALE-READ", r.id, f"{r.entity} at node {r.offset} version {r.seq}, "
 			               f"{at(acked, r.t0)} was answered before"))
 		if r.seq < at(seen, r.t0):
 			errors.append(("NON-MONOTONIC-READ", r.id, f"{r.entity} version {r.seq}, "

@@ -217,7 +217,8 @@ static void write_line(const struct op *op, const struct troupe_answer *answer, 
 		op->id, op->entity, words[op->kind], op->amount, op->expected, op->t0, now,
 		outcome_of(answer->code), answer->seq,
 		has_balance ? read_balance(answer->payload, answer->payload_size) : -1,
-		answer->offset, answer->repeated, op->attempts, op->late);
+		answer->code == TROUPE_OK && op->kind != READ ? answer->offset : answer->node,
+		answer->repeated, op->attempts, op->late);
 }
 
 /* With the time as the daemons write it. */

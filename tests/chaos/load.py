@@ -195,8 +195,9 @@ class Client:
 			op.late = 1
 			return False
 		balance = w.balance_of(got.payload) if outcome == h.OK or got.payload else -1
+		offset = got.offset if op.kind in h.WRITES and outcome == h.OK else got.node
 		self.file.write(h.Op(op.id, self.number, op.entity, op.kind, op.amount, op.expected, op.t0,
-		                     now, outcome, got.seq, balance, got.offset, int(got.repeated),
+		                     now, outcome, got.seq, balance, offset, int(got.repeated),
 		                     op.attempts, int(op.late)).line() + "\n")
 		self.known[op.entity] = max(got.seq, self.known.get(op.entity, 0))
 		if outcome == h.OK and op.kind in h.WRITES:

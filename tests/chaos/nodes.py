@@ -89,10 +89,10 @@ class Node:
 		with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as f:
 			return f.read().rpartition(")")[2].split()[0]
 
-	def turned_away(self):
-		"""It was drained while it was down, so that it is no member any more, and says so."""
-		return (self.leaving and self.process.poll() == 1
-		        and "has left the cluster" in self.tail(3))
+	def has_left(self):
+		"""It was drained and ended by itself: with 0, or with 1 when it heard of it at a start."""
+		return (self.leaving and self.process.poll() in (0, 1)
+		        and "has left" in self.tail(40))
 
 	def kill9(self):
 		"""True when it is really gone, by this signal."""
@@ -117,6 +117,7 @@ class Node:
 		"""What starts here next is a new member."""
 		shutil.rmtree(self.data, ignore_errors=True)
 		self.generation += 1
+		self.process, self.ordered = None, True
 		self.member = self.leaving = False
 
 	def tail(self, lines=15):
@@ -152,7 +153,7 @@ class Cluster:
 		"""RuntimeError when a daemon has ended that nobody told to."""
 		for n in self.nodes:
 			if n.process is not None and not n.ordered and n.process.poll() is not None \
-					and not n.turned_away():
+					and not n.has_left():
 				code = n.process.returncode
 				n.ordered = True
 				raise UnexpectedExit(f"{n.name} ended by itself with {code}:\n{n.tail()}")
@@ -200,6 +201,11 @@ class Cluster:
 		"""A command to the coordinator."""
 		return self.ask(name, payload, kind=w.COMMAND, entity=("cluster", "cluster"),
 		                timeout=timeout)
+
+	def drain(self, node, number, timeout=5.0):
+		"""Everything is to be moved off the node, which then ends."""
+		node.leaving = True
+		self.admin("Drain", {"node": number}, timeout)
 
 	def hashes(self, node, upto=None):
 		"""shard -> (first, upto, hash) of one node's replicas; upto: shard -> offset not to go beyond."""

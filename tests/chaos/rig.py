@@ -144,7 +144,8 @@ class Part:
 
 
 def read_everything(node, entities, position=""):
-	"""Streams by entity, the feed from a position, and the balances, as the node tells them now."""
+	"""Streams by entity, the feed from a position (None: no feed), and the balances, as the node tells
+	them now."""
 	link = w.connect(node)
 	try:
 		streams, balances = {}, {}
@@ -152,7 +153,9 @@ def read_everything(node, entities, position=""):
 			streams[entity] = [event(s) for s in w.read_stream(link, entity)]
 			_, balances[entity] = w.read_balance(link, entity)
 		known = set(entities)
-		feed = [(s.entity, event(s)) for s in w.read_feed(link, position) if s.entity in known]
+		feed = None
+		if position is not None:
+			feed = [(s.entity, event(s)) for s in w.read_feed(link, position) if s.entity in known]
 		return streams, feed, balances
 	finally:
 		link.close()

@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""A new replica of a shard with a long log joins while commands go on.
+
+python3 bench/join.py [DIR]    (make bench built the programs; DIR keeps the data)
+
+JOIN_BYTES=1.1e9 of records in one shard, made by deposits of JOIN_PAYLOAD=900 bytes; JOIN_RATE=0
+commands a second while the new node joins (0: JOIN_CALLERS=32 callers, each as fast as it is
+answered); JOIN_NODES=2 before; JOIN_SECONDS=10 of load before and after.
+
+A node with nothing joins a cluster of one shard, so it is sent all of it. What goes over the wire is
+seen by uprobes (frames.py) as root; without them the sizes are left out.
+"""
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import frames as wire
+from cluster import QUICK, Cluster, call
+from machine import Watch, resident_bytes, thread_seconds
+from node import BUILD, DAEMON, Absent
+
+BYTES = float(os.environ.get("JOIN_BYTES", "1.1e9"))
+PAYLOAD = int(os.environ.get("JOIN_PAYLOAD", "900"))
+RATE = int(os.environ.get("JOIN_RATE", "0"))
+CALLERS = int(os.environ.get("JOIN_CALLERS", "32"))
+NODES = int(os.environ.get("JOIN_NODES", "2"))
+SECONDS = float(os.environ.get("JOIN_SECONDS", "10"))
+STRETCH = 0.5
+APPEND_AIM, MEMORY_AIM, RATE_AIM = 1 << 20, 64e6, 0.8
+
+
+def say(what, value, unit, aim="", good=None):
+    verdict = "" if good is None else ("reached" if good else "missed")
+    print(f"{what:52} {value:>12,.2f} {unit:8} {aim:14} {verdict}", flush=True)
+
+
+def fill(cluster):
+    """Deposits until the shard holds BYTES of records."""
+    while (held := record_bytes(cluster.nodes[0])) < BYTES:
+        call(cluster.urls(), cluster.pids(), "--payload", PAYLOAD, "--seconds", 5, "--warm", 0,
+             "--callers", 256, "--entities", 10000)
+    return held
+
+
+def record_bytes(node):
+    """Of all records that this process has written."""
+    done = subprocess.run([f"{BUILD}/cmd/troupe/troupe", "status", "--url", node.url], check=True,
+                          capture_output=True, text=True)
+    return json.loads(done.stdout)["store"]["recordBytes"]
+
+
+class Load(threading.Thread):
+    """Deposits from now on; rates: [(time of its end, commands/s, slowest us)] of each stretch."""
+
+    def __init__(self, cluster, seconds):
+        super().__init__(daemon=True)
+        self.cluster, self.seconds, self.rates = cluster, seconds, []
+        self.urls, self.pids, self.error, self.result = cluster.urls(), cluster.pids(), None, None
+        self.measuring = threading.Event()
+
+    def run(self):
+        try:
+            self.result = call(
+                self.urls, self.pids, "--payload", PAYLOAD, "--seconds", self.seconds, "--callers",
+                CALLERS, "--entities", 1000, "--every", STRETCH, "--rate", RATE,
+                timeout=self.seconds + 60, watch=self._see)
+        except (RuntimeError, Absent, OSError) as error:
+            self.error = error
+        self.measuring.set()
+
+    def _see(self, line):
+        if line["bench"] == "rpc.begins":
+            self.measuring.set()
+        elif line["bench"] == "rpc.stretch":
+            self.rates.append((time.monotonic(), line["value"], line["max_us"]))
+
+    def between(self, start, end):
+        """Stretches that lie in that time whole."""
+        return [row for row in self.rates if start <= row[0] - STRETCH and row[0] <= end]
+
+
+class Memory(threading.Thread):
+    """Resident bytes of processes, five times a second: {pid: [bytes]}."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.pids, self.seen, self.stop = [], {}, threading.Event()
+
+    def run(self):
+        while not self.stop.wait(0.2):
+            for pid in list(self.pids):
+                self.seen.setdefault(pid, []).append(resident_bytes(pid))
+
+
+class Join:
+    """One node joins under load; what was seen meanwhile."""
+
+    def __init__(self, cluster):
+        self.cluster, self.memory = cluster, Memory()
+        self.load = Load(cluster, 3600 if RATE == 0 and SECONDS == 0 else self.longest())
+
+    @staticmethod
+    def longest():
+        return SECONDS * 2 + float(os.environ.get("JOIN_WITHIN", "90"))
+
+    def run(self):
+        cluster, load, memory = self.cluster, self.load, self.memory
+        self.before = [resident_bytes(pid) for pid in cluster.pids()]
+        memory.pids = cluster.pids()
+        memory.start()
+        load.start()
+        load.measuring.wait()
+        self.began = time.monotonic()
+        time.sleep(SECONDS)
+        self.steady = [max(memory.seen[pid]) for pid in cluster.pids()]
+        self.spent = [thread_seconds(pid) for pid in cluster.pids()]
+        self.start = time.monotonic()
+        with Watch() as watch:
+            self.node = cluster.add()
+            memory.pids.append(self.node.process.pid)
+            self.ready = time.monotonic()
+            cluster.settle(300)
+            self.end = time.monotonic()
+            self.peak = [max(memory.seen[pid]) for pid in cluster.pids()]
+            self.spent = [thread_seconds(pid) - before for pid, before in
+                          zip(cluster.pids(), [*self.spent, 0.0])]
+        self.others = watch.others
+        time.sleep(SECONDS)
+        self.after = time.monotonic()
+        load.join()
+        memory.stop.set()
+        memory.join()
+        if load.error:
+            raise load.error
+
+    def median(self, start, end):
+        rates = [rate for _, rate, _ in self.load.between(start, end)]
+        return statistics.median(rates) if rates else 0.0
+
+    def report(self):
+        took = self.end - self.start
+        say("node is ready after", self.ready - self.start, "s")
+        say("new replicas vote after", took, "s")
+        before = self.median(self.began, self.start)
+        during = [row for row in self.load.between(self.start, self.end)]
+        mean = statistics.mean(rate for _, rate, _ in during) if during else 0.0
+        say("commands before", before, "/s")
+        say("commands meanwhile, mean", mean, "/s", f">= {RATE_AIM:.0%}", mean >= RATE_AIM * before)
+        say("of the rate before", mean / before if before else 0, "x")
+        if during:
+            say("of it in the worst half second", min(row[1] for row in during) / before, "x")
+            say("slowest answer meanwhile", max(row[2] for row in during) / 1e3, "ms")
+        say("commands afterwards", self.median(self.end, self.after), "/s")
+        for i, (start, steady, peak) in enumerate(zip(self.before, self.steady, self.peak)):
+            say(f"node {i + 1}: resident before", steady / 1e6, "MB")
+            say(f"node {i + 1}: more while the other joined", (peak - steady) / 1e6, "MB",
+                "< 64 MB", peak - steady < MEMORY_AIM)
+            del start
+        own, there = self.peak[-1], max(self.steady)
+        say("new node: resident, largest", own / 1e6, "MB")
+        say("new node: more than the fullest of the others", max(0.0, own - there) / 1e6, "MB",
+            "< 64 MB", own - there < MEMORY_AIM)
+        say("CPU of the new node meanwhile, of a core", self.spent[-1] / took, "x")
+        say("CPU of the others meanwhile, of a core", sum(self.spent[:-1]) / took, "x")
+        say("CPU of strangers meanwhile, of the machine", self.others * 100, "%")
+        self.report_installs()
+
+    def report_installs(self):
+        rows = re.findall(r"shard (\d+): offsets (\d+) to (\d+) were fetched from a peer", self.node.says())
+        long = [row for row in rows if int(row[2]) - int(row[1]) > 1000]
+        for shard, first, last in rows:
+            print(f"    shard {shard}: offsets {first} to {last} were fetched whole")
+        say("installs of the long shard", len(long), "", "<= 1", len(long) <= 1)
+
+
+def report_frames(seen):
+    for (event, name), count in sorted(seen.count.items()):
+        what = "frames on lane" if event == "send" else "messages"
+        key = (event, name)
+        largest = seen.largest[key]
+        aim = event == "message" and name in ("RAFT", "BULK")
+        say(f"{what} {name}", count, "")
+        say(f"{what} {name}: bytes", seen.size[key] / 1e6, "MB")
+        say(f"{what} {name}: largest", largest / 1024, "KiB", "<= 1 MiB" if aim else "",
+            largest <= APPEND_AIM if aim else None)
+    if seen.overrun:
+        print(f"    {seen.overrun} were not seen: the kernel's buffer was full")
+
+
+def run(root):
+    cluster = Cluster(os.path.join(root, "cluster"), *QUICK, founding=("--shards", "1"))
+    try:
+        cluster.of(1)
+        start = time.monotonic()
+        say("records in the shard", fill(cluster) / 1e9, "GB")
+        say("made in", time.monotonic() - start, "s")
+        start = time.monotonic()
+        cluster.of(NODES)
+        say(f"nodes: {NODES}; all hold it after", time.monotonic() - start, "s")
+        join = Join(cluster)
+        if wire.missing():
+            join.run()
+            print(f"no frames were seen: {wire.missing()}")
+        else:
+            with wire.Frames(DAEMON) as seen:
+                join.run()
+            report_frames(seen)
+        join.report()
+    finally:
+        cluster.close()
+
+
+def main():
+    keep = sys.argv[1] if len(sys.argv) > 1 else None
+    root = keep or tempfile.mkdtemp(prefix="troupe-join.", dir=os.environ.get("BENCH_DIR", "/var/tmp"))
+    try:
+        run(root)
+    except Absent as reason:
+        sys.exit(str(reason))
+    finally:
+        if not keep:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
