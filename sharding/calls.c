@@ -70,11 +70,13 @@ static bool is_replica(const struct sh_region_shard *member)
 }
 
 /* A member hears it from the leader itself; others from outside. One that was removed and never
- * heard of it, or only listens and is cut off, goes on believing in an old leader: a word of a
- * newer term counts more. */
+ * heard of it goes on believing in an old leader, or looks for one for ever: a word of a newer term
+ * counts more, and so does one of the same term if no leader was heard here. */
 static bool knows_itself(const struct sh_region_shard *member, uint64_t term)
 {
-	return is_replica(member) && sh_replica_raft(member->replica)->term >= term;
+	const struct sh_raft *raft = sh_replica_raft(member->replica);
+	return is_replica(member) &&
+	       (raft->term > term || (raft->term == term && raft->leader != 0));
 }
 
 uint64_t sh_calls_leader(const struct sh_region_shard *member)
