@@ -76,7 +76,9 @@ class Storm:
 	def progress(self):
 		"""RuntimeError when nothing at all was answered for too long."""
 		acked, now = sum(load.count() for load in self.loads), time.monotonic()
-		if acked != self.last_acked:
+		stood_still = now - self.looked > 5  # this process did, so maybe the whole machine
+		self.looked = now
+		if acked != self.last_acked or stood_still:
 			self.last_acked, self.last_progress = acked, now
 		elif now - self.last_progress > self.patience:
 			names = [a.name for a in self.active]
@@ -84,7 +86,7 @@ class Storm:
 
 	def blow(self, seconds, pause=.6):
 		"""Starts faults for a while, then lets all that runs come to its end."""
-		self.last_progress = time.monotonic()
+		self.last_progress = self.looked = time.monotonic()
 		end, after = time.monotonic() + seconds, time.monotonic()
 		while time.monotonic() < end or self.active:
 			self.step()
