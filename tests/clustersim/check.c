@@ -270,26 +270,40 @@ static const char *check_group(const struct cs *cs, uint32_t group, uint32_t wan
 	return NULL;
 }
 
+static void count_work(
+	const struct cs *cs, const struct cs_node *node, uint32_t *leads, uint32_t *has)
+{
+	for (uint32_t group = 0; group < cs_groups(cs); group++) {
+		const struct cs_node *leader = cs_check_leader(cs, group);
+		const struct sh_raft_set *set =
+			sh_raft_members(sh_replica_raft(cs_node_replica(leader, group)));
+		*leads += leader == node;
+		*has += sh_members_find(&set->members, node->id) >= 0;
+	}
+}
+
 /* Nobody has much more to do than another, unless an operator wanted it so. */
 static const char *check_even(const struct cs *cs)
 {
-	uint32_t least = UINT32_MAX;
-	uint32_t most = 0;
-	for (uint32_t id = 1; id <= CS_NODES; id++) {
-		const struct cs_node *node = &cs->nodes[id];
-		if (!holds(node)) {
+	uint32_t least[2] = {UINT32_MAX, UINT32_MAX};
+	uint32_t most[2] = {0, 0};
+	for (uint32_t id = 1; id <= CS_NODES && !cs->admin.moved; id++) {
+		uint32_t work[2] = {0, 0};
+		if (!holds(&cs->nodes[id])) {
 			continue;
 		}
-		uint32_t leads = 0;
-		for (uint32_t g = 0; g < cs_groups(cs); g++) {
-			leads += cs_node_serves(node, g);
+		count_work(cs, &cs->nodes[id], &work[0], &work[1]);
+		for (int i = 0; i < 2; i++) {
+			least[i] = work[i] < least[i] ? work[i] : least[i];
+			most[i] = work[i] > most[i] ? work[i] : most[i];
 		}
-		least = leads < least ? leads : least;
-		most = leads > most ? leads : most;
 	}
-	return cs->admin.moved || most - least <= 2
+	if (!cs->admin.moved && most[0] - least[0] > 2) {
+		return say("a node leads %u groups, another one %u", most[0], least[0]);
+	}
+	return cs->admin.moved || most[1] - least[1] <= 1
 		       ? NULL
-		       : say("a node leads %u groups, another one %u", most, least);
+		       : say("a node has %u replicas, another one %u", most[1], least[1]);
 }
 
 const char *cs_check_converged(struct cs *cs)

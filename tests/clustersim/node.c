@@ -412,7 +412,7 @@ static void take_apart(struct cs_node *node)
 	rt_sim_free(node->sim);
 	node->sim = NULL;
 	ps_store_close(node->store);
-	node->up = false;
+	node->up = node->leaving = false;
 	node->wake_at = CS_NEVER;
 	memset(node->seen, 0, sizeof(node->seen));
 	cs_clock_node = NULL;
