@@ -114,7 +114,7 @@ def call(urls, pids, *options, timeout=120, watch=None):
                 process.kill()
         error = process.stderr.read()
     if process.returncode != 0 or used is None:
-        raise RuntimeError((error.strip().splitlines() or ["bench/rpc ended early"])[-1])
+        raise RuntimeError((error.strip().splitlines() or [f"bench/rpc: {process.returncode}"])[-1])
     result = lines[-1]
     result["threads"] = [{name: seconds * 1e6 / result["count"] for name, seconds in process.items()}
                          for process in used]

@@ -189,15 +189,12 @@ class Join:
 
 
 def report_frames(seen):
-    for (event, name), count in sorted(seen.count.items()):
-        what = "frames on lane" if event == "send" else "messages"
-        key = (event, name)
-        largest = seen.largest[key]
-        aim = event == "message" and name in ("RAFT", "BULK")
-        say(f"{what} {name}", count, "")
-        say(f"{what} {name}: bytes", seen.size[key] / 1e6, "MB")
-        say(f"{what} {name}: largest", largest / 1024, "KiB", "<= 1 MiB" if aim else "",
-            largest <= APPEND_AIM if aim else None)
+    """An append is never larger than the frame that it is in."""
+    for (_, lane), count in sorted(seen.count.items()):
+        largest = seen.largest["send", lane]
+        say(f"frames on lane {lane}", count, "")
+        say(f"frames on lane {lane}: in all", seen.size["send", lane] / 1e6, "MB")
+        say(f"frames on lane {lane}: largest", largest / 1024, "KiB", "<= 1 MiB", largest <= APPEND_AIM)
     if seen.overrun:
         print(f"    {seen.overrun} were not seen: the kernel's buffer was full")
 
