@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "proto/client/client.h"
 #include "runtime/base/clock.h"
@@ -116,7 +117,7 @@ static void submit(struct stream *stream)
 	int code = troupe_client_submit(stream->client, &call, answered, stream);
 	if (code != 0) {
 		fprintf(stderr, "gap: submit: %s\n", troupe_code_name(code));
-		exit(1);
+		_exit(1);
 	}
 }
 
@@ -158,7 +159,7 @@ static struct troupe_client *open_client(const char *urls)
 	struct troupe_client *client = troupe_client_open(&options, error, sizeof(error));
 	if (client == NULL) {
 		fprintf(stderr, "gap: %s\n", error);
-		exit(1);
+		_exit(1);
 	}
 	return client;
 }
@@ -171,7 +172,7 @@ static void *map_counts(const char *path)
 					  MAP_SHARED, fileno(file), 0);
 	if (at == MAP_FAILED) {
 		perror(path);
-		exit(1);
+		_exit(1);
 	}
 	fclose(file);
 	return at;
