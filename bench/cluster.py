@@ -30,7 +30,7 @@ class Cluster:
     def of(self, count):
         while len(self.nodes) < count:
             self.add()
-        self.settle()
+            self.settle()
         return self
 
     def urls(self):
@@ -46,7 +46,7 @@ class Cluster:
         deadline = time.monotonic() + seconds
         while True:
             status = self.status()
-            wrong = unsettled(status, len(self.nodes)) if status else "no status"
+            wrong = unsettled(status, self.nodes) if status else "no status"
             if not wrong:
                 return status
             if time.monotonic() > deadline:
@@ -65,11 +65,12 @@ class Cluster:
         self.nodes = []
 
 
-def unsettled(status, count):
-    up = [node for node in status["nodes"] if node["state"] == "up" and node["reachable"]]
-    if len(up) != count:
-        return f"{len(up)} nodes are up"
-    wanted = min(count, status["replication"])
+def unsettled(status, nodes):
+    """What is not as it should be, None when all is. A node of old data must have told its address."""
+    up = [node["rpc"] for node in status["nodes"] if node["state"] == "up" and node["reachable"]]
+    if sorted(up) != sorted(node.url for node in nodes):
+        return f"up are {up}"
+    wanted = min(len(nodes), status["replication"])
     for group in status["groups"]:
         nodes = sorted(replica["node"] for replica in group["replicas"] if replica["voter"])
         if nodes != sorted(group["target"]) or len(nodes) < wanted or group["moving"] \
@@ -113,7 +114,7 @@ def call(urls, pids, *options, timeout=120, watch=None):
                 process.kill()
         error = process.stderr.read()
     if process.returncode != 0 or used is None:
-        raise RuntimeError((error.strip().splitlines() or ["bench/rpc ended early"])[-1])
+        raise RuntimeError((error.strip().splitlines() or [f"bench/rpc: {process.returncode}"])[-1])
     result = lines[-1]
     result["threads"] = [{name: seconds * 1e6 / result["count"] for name, seconds in process.items()}
                          for process in used]

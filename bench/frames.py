@@ -2,7 +2,8 @@
 two functions of the daemon's program, so that nothing is added to it. Root, x86-64 and tracefs only.
 
 A frame is one sh_transport_send; what of it is a message of a shard's group is one sh_outgoing_room.
-Acknowledgements of TCP, pings and handshakes are not frames.
+Acknowledgements of TCP, pings and handshakes are not frames. Each hit costs the daemon some
+microseconds, so messages are looked at only where there are few.
 """
 
 import collections
@@ -66,12 +67,35 @@ def define(text):
         os.close(descriptor)
 
 
+def remove(group):
+    """A group of probes, used or not, and its buffer."""
+    instance = f"{TRACING}/instances/{group}"
+    if os.path.isdir(instance):
+        os.rmdir(instance)  # Nobody uses its events any more.
+    for name in PROBES:
+        try:
+            define(f"-:{group}/{name}")
+        except OSError:
+            pass  # It was not made.
+
+
+def sweep():
+    """What a run that was killed left behind would slow down every daemon."""
+    with open(f"{TRACING}/uprobe_events", encoding="ascii") as file:
+        groups = set(re.findall(rf"{GROUP}_\d+", file.read()))
+    groups |= {name for name in os.listdir(f"{TRACING}/instances") if name.startswith(f"{GROUP}_")}
+    for group in groups:
+        if not os.path.exists(f"/proc/{group.rpartition('_')[2]}"):
+            remove(group)
+
+
 class Frames(threading.Thread):
     """with Frames(program) as frames: ... ; then count, size and largest by (event, name), of all
     processes of the program; by_thread has the frames by thread id."""
 
-    def __init__(self, program):
+    def __init__(self, program, messages=False):
         super().__init__(daemon=True)
+        self.names = list(PROBES) if messages else ["send"]
         self.group = f"{GROUP}_{os.getpid()}"
         self.instance = f"instances/{self.group}"
         self.program, self.ended = os.path.realpath(program), False
@@ -79,10 +103,12 @@ class Frames(threading.Thread):
         self.largest, self.by_thread = collections.Counter(), collections.Counter()
 
     def __enter__(self):
+        sweep()
         offsets = file_offsets(self.program, [symbol for symbol, _ in PROBES.values()])
         try:
             os.mkdir(f"{TRACING}/{self.instance}")
-            for name, (symbol, arguments) in PROBES.items():
+            for name in self.names:
+                symbol, arguments = PROBES[name]
                 define(f"p:{self.group}/{name} {self.program}:{offsets[symbol]:#x} {arguments}")
                 write(f"{self.instance}/events/{self.group}/{name}/enable", "1")
             write(f"{self.instance}/buffer_size_kb", "8192")
@@ -130,7 +156,7 @@ class Frames(threading.Thread):
         return total
 
     def __exit__(self, *_):
-        for name in PROBES:
+        for name in self.names:
             write(f"{self.instance}/events/{self.group}/{name}/enable", "0")
         self.ended = True
         self.join()
@@ -139,15 +165,4 @@ class Frames(threading.Thread):
         self._remove()
 
     def _remove(self):
-        if os.path.isdir(f"{TRACING}/{self.instance}"):
-            for name in PROBES:
-                try:
-                    write(f"{self.instance}/events/{self.group}/{name}/enable", "0")
-                except OSError:
-                    pass  # It was not made.
-            os.rmdir(f"{TRACING}/{self.instance}")
-        for name in PROBES:
-            try:
-                define(f"-:{self.group}/{name}")
-            except OSError:
-                pass
+        remove(self.group)

@@ -60,7 +60,7 @@ def idle_frames(name):
     if wire.missing():
         print(f"no frames were seen: {wire.missing()}")
         return
-    with wire.Frames(DAEMON) as seen:
+    with wire.Frames(DAEMON, messages=True) as seen:
         start = time.monotonic()
         time.sleep(SECONDS)
         took = time.monotonic() - start

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A new replica of a shard with a long log joins while commands go on.
 
-python3 bench/join.py [DIR]    (make bench built the programs; DIR keeps the data)
+python3 bench/join.py [DIR]    (make bench built the programs; DIR keeps the data for another run)
 
-JOIN_BYTES=1.1e9 of records in one shard, made by deposits of JOIN_PAYLOAD=900 bytes; JOIN_RATE=0
+JOIN_BYTES=1.1e9 of payload in one shard, made by deposits of JOIN_PAYLOAD=900 bytes; JOIN_RATE=0
 commands a second while the new node joins (0: JOIN_CALLERS=32 callers, each as fast as it is
 answered); JOIN_NODES=2 before; JOIN_SECONDS=10 of load before and after.
 
@@ -42,19 +42,26 @@ def say(what, value, unit, aim="", good=None):
     print(f"{what:52} {value:>12,.2f} {unit:8} {aim:14} {verdict}", flush=True)
 
 
-def fill(cluster):
-    """Deposits until the shard holds BYTES of records."""
-    while (held := record_bytes(cluster.nodes[0])) < BYTES:
-        call(cluster.urls(), cluster.pids(), "--payload", PAYLOAD, "--seconds", 5, "--warm", 0,
-             "--callers", 256, "--entities", 10000)
-    return held
+def fill(data):
+    """A node's data with BYTES of payload in its only shard, unless they are there already."""
+    cluster = Cluster(os.path.dirname(data), *QUICK, founding=("--shards", "1"))
+    try:
+        node = cluster.add(data)
+        seconds = 3.0
+        while (held := payload_bytes(node)) < BYTES:
+            made = call(node.url, cluster.pids(), "--payload", PAYLOAD, "--seconds", f"{seconds:.1f}",
+                        "--warm", 0, "--callers", 256, "--entities", 1000, timeout=600)
+            seconds = min(60.0, 1 + (BYTES - held) / PAYLOAD / made["value"])
+        return held
+    finally:
+        cluster.close()
 
 
-def record_bytes(node):
-    """Of all records that this process has written."""
+def payload_bytes(node):
+    """Of the commands in the shard."""
     done = subprocess.run([f"{BUILD}/cmd/troupe/troupe", "status", "--url", node.url], check=True,
                           capture_output=True, text=True)
-    return json.loads(done.stdout)["store"]["recordBytes"]
+    return json.loads(done.stdout)["offsets"] * PAYLOAD
 
 
 class Load(threading.Thread):
@@ -182,26 +189,26 @@ class Join:
 
 
 def report_frames(seen):
-    for (event, name), count in sorted(seen.count.items()):
-        what = "frames on lane" if event == "send" else "messages"
-        key = (event, name)
-        largest = seen.largest[key]
-        aim = event == "message" and name in ("RAFT", "BULK")
-        say(f"{what} {name}", count, "")
-        say(f"{what} {name}: bytes", seen.size[key] / 1e6, "MB")
-        say(f"{what} {name}: largest", largest / 1024, "KiB", "<= 1 MiB" if aim else "",
-            largest <= APPEND_AIM if aim else None)
+    """An append is never larger than the frame that it is in."""
+    for (_, lane), count in sorted(seen.count.items()):
+        largest = seen.largest["send", lane]
+        say(f"frames on lane {lane}", count, "")
+        say(f"frames on lane {lane}: in all", seen.size["send", lane] / 1e6, "MB")
+        say(f"frames on lane {lane}: largest", largest / 1024, "KiB", "<= 1 MiB", largest <= APPEND_AIM)
     if seen.overrun:
         print(f"    {seen.overrun} were not seen: the kernel's buffer was full")
 
 
 def run(root):
-    cluster = Cluster(os.path.join(root, "cluster"), *QUICK, founding=("--shards", "1"))
+    filled, folder = os.path.join(root, "filled"), os.path.join(root, "cluster")
+    start = time.monotonic()
+    say("payload in the shard", fill(filled) / 1e9, "GB")
+    say("made in", time.monotonic() - start, "s")
+    shutil.rmtree(folder, ignore_errors=True)
+    cluster = Cluster(folder, *QUICK, founding=())
+    shutil.copytree(filled, os.path.join(folder, "node1"))
     try:
         cluster.of(1)
-        start = time.monotonic()
-        say("records in the shard", fill(cluster) / 1e9, "GB")
-        say("made in", time.monotonic() - start, "s")
         start = time.monotonic()
         cluster.of(NODES)
         say(f"nodes: {NODES}; all hold it after", time.monotonic() - start, "s")

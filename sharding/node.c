@@ -48,7 +48,7 @@ struct sh_node {
 	uint32_t regions_busy;
 	_Atomic uint64_t calls; /* under way */
 	_Atomic bool closing, failed;
-	bool running;
+	bool running, handed;
 	struct sh_status_source status;
 	struct sh_self self;
 	char name[40];
@@ -708,6 +708,14 @@ static void hand_over(struct sh_node *node, struct sh_region *region)
 	sh_region_hand_over(region, HAND_OVER_MS, step_done, node);
 }
 
+void sh_node_hand_over(struct sh_node *node)
+{
+	if (node != NULL && node->running && !node->failed && !node->handed) {
+		node->handed = true;
+		on_every_worker(node, hand_over, true);
+	}
+}
+
 static void stop_region(struct sh_node *node, struct sh_region *region)
 {
 	(void)node;
@@ -723,8 +731,12 @@ static void cut_waits(struct sh_node *node, struct sh_region *region)
 	sh_region_cut_waits(region);
 }
 
-static void drain(struct sh_node *node)
+bool sh_node_drain(struct sh_node *node)
 {
+	sh_node_hand_over(node);
+	if (node == NULL || atomic_exchange(&node->closing, true) || !node->running) {
+		return true;
+	}
 	on_every_worker(node, cut_waits, false);
 	uint64_t end = rt_clock_now_ns() + CLOSE_WAIT_NS;
 	uv_mutex_lock(&node->mutex);
@@ -736,6 +748,7 @@ static void drain(struct sh_node *node)
 		rt_log(RT_LOG_WARN, "node", "%llu calls were still under way",
 			(unsigned long long)atomic_load(&node->calls));
 	}
+	return atomic_load(&node->calls) == 0;
 }
 
 void sh_node_close(struct sh_node *node)
@@ -743,13 +756,7 @@ void sh_node_close(struct sh_node *node)
 	if (node == NULL) {
 		return;
 	}
-	if (node->running && !node->failed) {
-		on_every_worker(node, hand_over, true);
-	}
-	atomic_store(&node->closing, true);
-	if (node->running) {
-		drain(node);
-	}
+	(void)sh_node_drain(node);
 	/* Peers go on talking: the regions must be silent before the writer can end. */
 	if (node->running) {
 		on_every_worker(node, drop_rest, false);

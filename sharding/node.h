@@ -51,6 +51,11 @@ struct sh_node_options {
 
 RT_NODISCARD rt_err sh_node_open(const struct sh_node_options *options,
 	const struct ac_registry *registry, struct sh_node **out, struct rt_errinfo *info);
+/* Three steps to the end, each of which does the ones before it if they were not done: leadership
+ * goes to other nodes while calls are still served (forwarded); calls under way are answered and
+ * new ones refused; everything stops. NULL is a no-op. */
+void sh_node_hand_over(struct sh_node *node);
+bool sh_node_drain(struct sh_node *node); /* false: some calls are answered by close only */
 void sh_node_close(struct sh_node *node);
 
 /* Who this node is: its cluster's id, its number, and the URL at which other nodes reach it ("": a

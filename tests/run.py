@@ -219,7 +219,7 @@ def stage_lint(driver):
     """One case per check; the guards themselves have to go red on planted faults."""
     count = 0
     for check in ("fmt-check", "layers", "headers", "prefixes", "purity", "tidy", "cppcheck"):
-        run = execute(["make", "--no-print-directory", "V=debug", check], "lint-" + check, 600)
+        run = execute(["make", "--no-print-directory", "V=debug", check], "lint-" + check, 1800)
         if run.code == 0:
             driver.result.add("lint: " + check, True)
             count += 1

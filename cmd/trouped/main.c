@@ -241,13 +241,20 @@ static void wait_until_ready(struct house *house)
 /* Calls under way are answered by the node, and their answers sent before the listener goes. */
 static void stop(struct house *house)
 {
+	sh_node_hand_over(house->node);
 	if (house->listener != NULL) {
 		td_listener_stop(house->listener);
 	}
-	if (house->node != NULL) {
-		sh_node_close(house->node);
+	/* Clients go on to other nodes when their connections end, which the store takes longer
+	 * for. */
+	bool answered = sh_node_drain(house->node);
+	if (answered) {
+		td_listener_close(house->listener);
 	}
-	td_listener_close(house->listener);
+	sh_node_close(house->node);
+	if (!answered) {
+		td_listener_close(house->listener);
+	}
 	if (house->registry != NULL) {
 		ac_registry_free(house->registry);
 	}

@@ -54,7 +54,8 @@ class Epoch:
 			run = rig.make_load(rig.Part(folder), cluster.addresses(), seed * 2 + i, library=library,
 			                    rate=rate, clients=6, shared=12 if got.short else 24, timeout=2.0)
 			self.runs.append(run)
-		self.storm = faults.Storm(cluster, rnd, limit, self.runs, got.patience)
+		self.storm = faults.Storm(cluster, rnd, limit, self.runs, got.patience,
+		                          got.faults and got.faults.split(","))
 
 	def begin(self):
 		self.position = None
@@ -275,6 +276,7 @@ def main():
 	args.add_argument("--short", action="store_true", help="few shards and entities")
 	args.add_argument("--patience", type=float, default=20,
 	                  help="seconds in which at least one command must be answered")
+	args.add_argument("--faults", metavar="KIND,KIND", help="only these: " + ", ".join(faults.Storm.KINDS))
 	args.add_argument("--no-library", action="store_true", help="Python clients only")
 	args.add_argument("--keep", action="store_true", help="keep data and histories")
 	got = args.parse_args()

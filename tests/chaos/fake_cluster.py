@@ -37,7 +37,8 @@ class Shared:
 			with open(self.path, encoding="ascii") as f:
 				return json.load(f)
 		except FileNotFoundError:
-			return {"next": 1, "members": {}, "view": [], "term": 0, "moves": {}, "busy": 0}
+			return {"next": 1, "members": {}, "view": [], "term": 0, "moves": {}, "busy": 0,
+			        "founded": time.monotonic()}
 
 	def save(self, state):
 		with open(self.path + ".new", "w", encoding="ascii") as f:
@@ -61,7 +62,7 @@ class Member(fake_node.Node):
 		self.fault, self.read = fault, self.file.tell()
 		self.lock_file = open(os.path.join(folder, "lock"), "w", encoding="ascii")
 		self.own = open(os.path.join(got.data, "own"), "ab", buffering=0)
-		self.shared, self.begun = Shared(folder), time.monotonic()
+		self.shared = Shared(folder)
 		with self.locked():
 			state, path = self.shared.load(), os.path.join(got.data, "number")
 			if not os.path.exists(path):
@@ -74,6 +75,7 @@ class Member(fake_node.Node):
 			old = state["members"].get(self.number, {"state": "up"})
 			state["members"][self.number] = {**old, "rpc": got.rpc, "pid": os.getpid()}
 			state["term"] += 1
+			self.founded = state["founded"]
 			self.shared.save(state)
 		threading.Thread(target=self.chat, daemon=True).start()
 		if fault == "early-answer":
@@ -83,7 +85,11 @@ class Member(fake_node.Node):
 		"""Something to drop when the network is cut, and to write when the disk fails."""
 		out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 		while True:
-			for m in self.shared.load()["members"].values():
+			members = self.shared.load()["members"]
+			if members[self.number]["state"] == "left":
+				print("this node has left its cluster", flush=True)
+				os._exit(0)
+			for m in members.values():
 				host, port = m["rpc"].split("//")[1].rsplit(":", 1)
 				out.sendto(b"hello", (host, int(port)))
 			self.touch()
@@ -172,9 +178,9 @@ class Member(fake_node.Node):
 
 	def batch(self, message):
 		with self.lock:
-			while self.fault == "stuck" and time.monotonic() > self.begun + 2:
+			while self.fault == "stuck" and time.monotonic() > self.founded + 5:
 				time.sleep(1)
-			if self.fault == "leave" and time.monotonic() > self.begun + 2:
+			if self.fault == "leave" and time.monotonic() > self.founded + 5:
 				os._exit(3)
 			with self.locked():
 				self.refresh()

@@ -24,7 +24,8 @@ class Active:
 
 
 class Storm:
-	def __init__(self, cluster, rnd, limit, loads=(), patience=20):
+	def __init__(self, cluster, rnd, limit, loads=(), patience=20, only=None):
+		self.kinds = {k: self.KINDS[k] for k in only or self.KINDS}
 		self.cluster, self.rnd, self.limit, self.loads = cluster, rnd, limit, list(loads)
 		self.patience = patience  # seconds in which at least one command must be answered
 		self.verified, self.unverified = collections.Counter(), collections.Counter()
@@ -75,7 +76,9 @@ class Storm:
 	def progress(self):
 		"""RuntimeError when nothing at all was answered for too long."""
 		acked, now = sum(load.count() for load in self.loads), time.monotonic()
-		if acked != self.last_acked:
+		stood_still = now - self.looked > 5  # this process did, so maybe the whole machine
+		self.looked = now
+		if acked != self.last_acked or stood_still:
 			self.last_acked, self.last_progress = acked, now
 		elif now - self.last_progress > self.patience:
 			names = [a.name for a in self.active]
@@ -83,7 +86,7 @@ class Storm:
 
 	def blow(self, seconds, pause=.6):
 		"""Starts faults for a while, then lets all that runs come to its end."""
-		self.last_progress = time.monotonic()
+		self.last_progress = self.looked = time.monotonic()
 		end, after = time.monotonic() + seconds, time.monotonic()
 		while time.monotonic() < end or self.active:
 			self.step()
@@ -100,7 +103,7 @@ class Storm:
 		(self.verified if shown else self.unverified)[name] += n
 
 	# ---- what to do next ----
-	KINDS = {"kill": 14, "kill_leader": 10, "kill_coordinator": 4, "pause": 14, "pause_two": 4,
+	KINDS = {"kill": 14, "stutter": 4, "kill_leader": 10, "kill_coordinator": 4, "pause": 14, "pause_two": 4,
 	         "disk": 5, "restart": 4, "rolling": 1.5, "all": 1.2, "isolate": 9, "halves": 4,
 	         "one_way": 9, "pair": 5, "flap": 5, "move": 16, "members": 2}
 
@@ -108,8 +111,7 @@ class Storm:
 		"""Starts a random fault that may be now; True when it did."""
 		if any(a.alone for a in self.active):
 			return False
-		kinds = list(self.KINDS)
-		name = self.rnd.choices(kinds, [self.KINDS[k] for k in kinds])[0]
+		name = self.rnd.choices(list(self.kinds), list(self.kinds.values()))[0]
 		return getattr(self, "try_" + name)()
 
 	def leaders(self):
@@ -125,6 +127,13 @@ class Storm:
 			return False
 		n = self.rnd.choice(self.free())
 		self.add("kill", self.kill(n, "kill"), [n])
+		return True
+
+	def try_stutter(self):
+		if not self.fits(1):
+			return False
+		n = self.rnd.choice(self.free())
+		self.add("kills in a row", self.stutter(n), [n])
 		return True
 
 	def try_kill_leader(self):
@@ -299,6 +308,14 @@ class Storm:
 			terms = {g["shard"]: (g["leader"], g["term"]) for g in before.groups}
 			self.changes += sum((g["leader"], g["term"]) != terms[g["shard"]] for g in after.groups
 			                    if g["shard"] in led and g["leader"])
+
+	def stutter(self, n):
+		"""It is killed again and again, each time when it has just begun to serve."""
+		for _ in range(self.rnd.randrange(3, 7)):
+			self.count("kill in a row", n.kill9())
+			yield self.rnd.random() * .2
+			yield from self.start(n)
+			yield self.rnd.random() * .4
 
 	def pause(self, nodes, seconds):
 		for n in nodes:

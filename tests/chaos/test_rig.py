@@ -80,7 +80,7 @@ class ClusterHarness(unittest.TestCase):
 		self.red("diverge", "REPLICAS DIFFER")
 
 	def test_a_node_that_ends_by_itself_is_found(self):
-		self.red("leave", "ended by itself with 3")
+		self.red("leave", "ended by itself with 3", 10)
 
 	def test_a_cluster_that_stops_answering_is_found(self):
 		self.red("stuck", "no command was answered", 12)
