@@ -255,7 +255,7 @@ def stage_integration(driver):
                        glob.glob("tests/client/*.py", root_dir=ROOT)):
         with open(os.path.join(ROOT, path)) as f:
             if "unittest.main" in f.read():
-                count += driver.script(path, 300, "-v")
+                count += driver.script(path, 900, "-v")
     return count
 
 
@@ -326,7 +326,7 @@ def stage_chaos(driver):
         driver.say("  FAILED %s: missing" % path)
         return 0
     driver.build("release")
-    return driver.script(path, 700)
+    return driver.script(path, 2400)
 
 
 def stage_spin(driver):

@@ -276,6 +276,7 @@ struct cs_shape { /* The character of a seed. Times in microseconds, shares in p
 
 struct cs {
 	uint64_t seed;
+	uint32_t leaning; /* of every seed, from 1; 0: as the seed says */
 	uint64_t now;
 	struct rt_random random;
 	struct cs_shape shape;

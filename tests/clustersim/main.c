@@ -1,10 +1,12 @@
 /*
- * clustersim [-s first] [-n seeds] [-j jobs] [-f file] [-t seconds] [-v] [-k] [-d] [-p seconds]
+ * clustersim [-s first] [-n seeds] [-j jobs] [-f file] [-t seconds] [-v] [-k] [-d] [-p seconds] [-l
+ * n]
  *
  *   -s -n  seeds first..first+n-1        -f  those of a file too, one a line, # is a comment
  *   -v     one line per event            -t  seconds of the trace that a failure prints, 3
  *   -k     go on after a failed seed     -d  a hash of the whole trace of each seed
  *   -j     processes                     -p  a line of progress every so many seconds
+ *   -l     every seed leans the n-th way of shape.c, from 1
  *
  * Each job is a process that takes the next seed. A seed that fails, by a check or by a signal, is
  * run again with its trace. Exit code: 0 all good, 1 something failed, 2 usage.
@@ -33,7 +35,7 @@ struct shared {
 
 struct options {
 	uint64_t first, count;
-	uint32_t jobs, trace_seconds, progress_seconds;
+	uint32_t jobs, trace_seconds, progress_seconds, leaning;
 	bool verbose, keep_going, digest;
 	uint64_t file_seeds[SEEDS_MAX];
 	uint32_t file_count;
@@ -63,6 +65,7 @@ static void run_seed(uint64_t seed, struct cs_stats *stats, struct cs_trace *tra
 	struct cs *cs = calloc(1, sizeof(*cs));
 	RT_ASSERT(cs != NULL);
 	cs->seed = seed;
+	cs->leaning = opt.leaning;
 	cs->stats = stats;
 	cs->trace = trace;
 	trace->on = trace->on || opt.verbose || opt.digest;
@@ -273,7 +276,7 @@ static void read_file(const char *path)
 static void parse(int argc, char **argv)
 {
 	int c;
-	while ((c = getopt(argc, argv, "s:n:j:f:t:p:vkd")) != -1) {
+	while ((c = getopt(argc, argv, "s:n:j:f:t:p:l:vkd")) != -1) {
 		switch (c) {
 		case 's':
 			opt.first = number(optarg);
@@ -292,6 +295,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'p':
 			opt.progress_seconds = (uint32_t)number(optarg);
+			break;
+		case 'l':
+			opt.leaning = (uint32_t)number(optarg);
 			break;
 		case 'v':
 			opt.verbose = true;

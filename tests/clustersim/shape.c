@@ -226,7 +226,10 @@ void cs_shape(struct cs *cs)
 	any_disk(cs, shape);
 	any_faults(cs, shape);
 	any_load(cs, shape);
-	if (cs->seed % 2 == 1) {
-		leanings[cs->seed / 2 % (sizeof(leanings) / sizeof(leanings[0]))](cs, shape);
+	uint32_t count = sizeof(leanings) / sizeof(leanings[0]);
+	if (cs->leaning != 0) {
+		leanings[(cs->leaning - 1) % count](cs, shape);
+	} else if (cs->seed % 2 == 1) {
+		leanings[cs->seed / 2 % count](cs, shape);
 	}
 }

@@ -105,12 +105,13 @@ class Lane:
         return {"directed": core, "host": not cluster, "sim": not cluster, "explore": not cluster,
                 "actors": any(path.startswith("actors/") for path in objects), "clusters": cluster}[self.name]
 
-    def kill(self, objects, directory, jobs):
+    def kill(self, objects, directory, jobs, leaning=None):
+        words = self.words + (["-l", str(leaning)] if leaning and self.name == "clusters" else [])
         work = []
         for program in self.programs:
             binary = program.link_with(dict(objects), directory)
             work += [(test, [binary, test]) for test in program.tests] or \
-                    [(os.path.basename(program.name), [binary, *self.words])]
+                    [(os.path.basename(program.name), [binary, *words])]
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             ends = list(pool.map(lambda item: run(item[1], self.seconds), work))
         failures = []
@@ -207,7 +208,8 @@ def try_mutant(mutant, all_lanes, args):
     objects = break_sources(mutant, directory)
     killers, first = [], []
     for lane in all_lanes:
-        failures = lane.kill(objects, directory, args.jobs) if lane.sees(objects) else []
+        leaning = mutant.get("leaning")
+        failures = lane.kill(objects, directory, args.jobs, leaning) if lane.sees(objects) else []
         if failures:
             killers.append(lane.name)
             first = first or failures
