@@ -85,7 +85,9 @@ static void page_work(struct ps_job *job, struct ps_store *store)
 static void read_page(struct rt_worker *worker, struct rt_post *post)
 {
 	struct ps_catchup *catchup = RT_CONTAINER(post, struct ps_catchup, barrier.post);
-	rt_err err = ps_reader_submit(catchup->reader, worker, &catchup->scan.job);
+	rt_err err = catchup->stopped
+			     ? RT_E_CLOSED
+			     : ps_reader_submit(catchup->reader, worker, &catchup->scan.job);
 	if (err == RT_E_FULL) {
 		wait_then(catchup, read_page);
 	} else if (err != RT_OK) {

@@ -10,8 +10,8 @@
  * Order:   nobody else stages records of the shard in between; those above upto follow done.
  * Memory:  the object is the caller's again with done. One page is in memory, and it waits while
  *          a chunk of records waits for the indexer.
- * Failure: a log that cannot be read. A store that fails meanwhile is no error here; nor is a
- *          stop of reader or indexer, after which done may never come.
+ * Failure: a log that cannot be read. When the store fails meanwhile, or reader or indexer
+ *          stop, done may never come.
  */
 #ifndef PERSISTENCE_CATCHUP_H
 #define PERSISTENCE_CATCHUP_H
@@ -31,6 +31,8 @@ struct ps_catchup {
 	 * inside start. */
 	void (*done)(struct ps_catchup *catchup, rt_err err);
 	void *arg;
+	/* By the owner, on the worker, before the reader stops: no more pages are asked for. */
+	bool stopped;
 	/* Private. */
 	struct ps_scan scan;
 	struct ps_barrier barrier;

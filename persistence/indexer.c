@@ -439,7 +439,8 @@ static void run(void *arg)
 	while (go) {
 		go = wait_for_work(indexer);
 		bool now = !go || indexer->waiting != NULL;
-		if (write_ripe(indexer, now) && go) {
+		if (write_ripe(indexer, now) && go &&
+			ps_db_writable(indexer->store, NULL) == RT_OK) {
 			release_barriers(indexer);
 		}
 		write_snapshots(indexer);

@@ -40,8 +40,8 @@ void ps_stage_record(
 void ps_stage_snapshot(struct ps_stage *stage, uint32_t shard, struct rt_bytes pid,
 	const struct ps_snapshot *snapshot);
 /* Writes what this worker has staged without waiting for more, then runs post on the worker: the
- * rows are on disk unless the store failed. Posts that are open when the indexer stops never run.
- */
+ * rows are on disk. Posts that are open when the store fails or the indexer stops never run: who
+ * went on would read an index with holes. */
 struct ps_barrier {
 	struct rt_post post;
 	struct rt_worker *worker;

@@ -735,6 +735,7 @@ void sh_region_drop(struct sh_region *region, const char *why)
 	for (uint32_t i = 0; i < region->member_count; i++) {
 		struct ac_shard *shard = &region->members[i].shard;
 		sh_replica_fail(region->members[i].replica);
+		region->members[i].catchup.stopped = true;
 		ac_shard_drop(shard, why, UINT64_MAX);
 		region->members[i].serving = SH_ASLEEP;
 	}
