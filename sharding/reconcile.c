@@ -11,7 +11,6 @@
 
 #define HANDS_MAX     8u    /* hand-overs at a time that nobody waits for */
 #define QUIET_MS      5000u /* after one that failed */
-#define NEWCOMER_MS   1500u
 #define NEAR_ENTRIES  1000u
 #define READY_ENTRIES 64u
 #define MEMBERS_SPARE 1u
@@ -114,8 +113,6 @@ static void change_members(struct sh_region_shard *member, const struct sh_membe
 	if (err == RT_OK) {
 		RT_ASSERT(index == member->shard.tail + 1);
 		member->shard.tail = index;
-		/* A newcomer first brings its index up to what it was sent. */
-		member->steady_at_ms = sh_region_now_ms(sh_region_of(member)) + NEWCOMER_MS;
 		sh_region_of(member)->report_now = true;
 	}
 	/* RT_E_AGAIN: a change is under way, or who is to vote is not ready. */
@@ -138,7 +135,7 @@ static void step(
 		heir = best_heir(raft);
 	}
 	bool wanted = !stays || target->preferred != region->options.node;
-	bool calm = now_ms >= member->steady_at_ms && (now_ms >= member->quiet_until_ms || !stays);
+	bool calm = now_ms >= member->quiet_until_ms || !stays;
 	if (wanted && heir != 0 && calm && region->hand_count < HANDS_MAX) {
 		begin_hand_over(member, heir, now_ms);
 	}

@@ -71,7 +71,6 @@ struct sh_region_shard {
 	uint64_t hand_until_ms;
 	bool handing;            /* the replica was told */
 	uint64_t quiet_until_ms; /* no hand-over that only a preference asks for before */
-	uint64_t steady_at_ms;   /* none at all: the members have changed just now */
 };
 
 /* The member has writes in the round of this turn. */
