@@ -8,7 +8,6 @@ IDLE_SECONDS=20 of silence; IDLE_ENTITIES=1000000 with 10 events each for the re
 in one shard. Frames are seen by uprobes (frames.py) as root; without them they are left out.
 """
 
-import json
 import os
 import shutil
 import statistics
@@ -20,7 +19,7 @@ import time
 import frames as wire
 from cluster import QUICK, Cluster, Spent, call, split
 from machine import CORES, Watch, busy_seconds, resident_bytes
-from node import BUILD, DAEMON, Absent, Node, json_lines
+from node import BUILD, DAEMON, Absent, end_cleanly, json_lines
 
 SECONDS = float(os.environ.get("IDLE_SECONDS", "20"))
 ENTITIES = int(os.environ.get("IDLE_ENTITIES", "1000000"))
@@ -186,6 +185,7 @@ def memory(root):
 
 
 def main():
+    end_cleanly()
     parts = {"idle": idle, "restart": restart, "memory": memory}
     chosen = sys.argv[1:] or list(parts)
     root = tempfile.mkdtemp(prefix="troupe-idle.", dir=os.environ.get("BENCH_DIR", "/var/tmp"))

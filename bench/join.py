@@ -25,7 +25,7 @@ import time
 import frames as wire
 from cluster import QUICK, Cluster, call
 from machine import Watch, resident_bytes, thread_seconds
-from node import BUILD, DAEMON, Absent
+from node import BUILD, DAEMON, Absent, end_cleanly
 
 BYTES = float(os.environ.get("JOIN_BYTES", "1.1e9"))
 PAYLOAD = int(os.environ.get("JOIN_PAYLOAD", "900"))
@@ -226,6 +226,7 @@ def run(root):
 
 
 def main():
+    end_cleanly()
     keep = sys.argv[1] if len(sys.argv) > 1 else None
     root = keep or tempfile.mkdtemp(prefix="troupe-join.", dir=os.environ.get("BENCH_DIR", "/var/tmp"))
     try:

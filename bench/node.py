@@ -3,13 +3,20 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 
 from peers.redis import free_port
 
 BUILD = os.environ.get("BENCH_BUILD", "build/release")
 DAEMON = f"{BUILD}/cmd/trouped/trouped"
+
+
+def end_cleanly():
+    """SIGTERM unwinds like Ctrl-C: daemons are stopped, folders and probes removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class Absent(Exception):

@@ -16,7 +16,8 @@ import sys
 import time
 
 from machine import CORES, Watch, filesystem
-from probes import Absent, Probes
+from node import Absent, end_cleanly
+from probes import Probes
 from rows import chosen
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
@@ -172,6 +173,7 @@ def plan(rows):
 
 
 def main():
+    end_cleanly()
     words = [word for word in os.environ.get("BENCH_ONLY", "").split(",") if word]
     rows = chosen(words)
     if not rows:
