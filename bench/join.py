@@ -5,7 +5,8 @@ python3 bench/join.py [DIR]    (make bench built the programs; DIR keeps the dat
 
 JOIN_BYTES=1.1e9 of payload in one shard, made by deposits of JOIN_PAYLOAD=900 bytes; JOIN_RATE=0
 commands a second while the new node joins (0: JOIN_CALLERS=32 callers, each as fast as it is
-answered); JOIN_NODES=2 before; JOIN_SECONDS=10 of load before and after.
+answered); JOIN_NODES=2 before; JOIN_SECONDS=10 of load before and after; JOIN_WITHIN=90 seconds to join in;
+JOIN_NEW_DIR: where the new node's data are, on a disk of its own as on a machine of its own.
 
 A node with nothing joins a cluster of one shard, so it is sent all of it. What goes over the wire is
 seen by uprobes (frames.py) as root; without them the sizes are left out.
@@ -31,6 +32,7 @@ BYTES = float(os.environ.get("JOIN_BYTES", "1.1e9"))
 PAYLOAD = int(os.environ.get("JOIN_PAYLOAD", "900"))
 RATE = int(os.environ.get("JOIN_RATE", "0"))
 CALLERS = int(os.environ.get("JOIN_CALLERS", "32"))
+NEW_DIR = os.environ.get("JOIN_NEW_DIR")
 NODES = int(os.environ.get("JOIN_NODES", "2"))
 SECONDS = float(os.environ.get("JOIN_SECONDS", "10"))
 STRETCH = 0.5
@@ -107,12 +109,17 @@ class Memory(threading.Thread):
                 self.seen.setdefault(pid, []).append(resident_bytes(pid))
 
 
+def new_data():
+    return os.path.join(NEW_DIR, f"troupe-join.{os.getpid()}")
+
+
 class Join:
     """One node joins under load; what was seen meanwhile."""
 
     def __init__(self, cluster):
         self.cluster, self.memory = cluster, Memory()
-        self.load = Load(cluster, 3600 if RATE == 0 and SECONDS == 0 else self.longest())
+        self.load = Load(cluster, self.longest())
+        self.data = new_data() if NEW_DIR else None
 
     @staticmethod
     def longest():
@@ -120,7 +127,6 @@ class Join:
 
     def run(self):
         cluster, load, memory = self.cluster, self.load, self.memory
-        self.before = [resident_bytes(pid) for pid in cluster.pids()]
         memory.pids = cluster.pids()
         memory.start()
         load.start()
@@ -131,7 +137,7 @@ class Join:
         self.spent = [thread_seconds(pid) for pid in cluster.pids()]
         self.start = time.monotonic()
         with Watch() as watch:
-            self.node = cluster.add()
+            self.node = cluster.add(self.data)
             memory.pids.append(self.node.process.pid)
             self.ready = time.monotonic()
             cluster.settle(300)
@@ -166,11 +172,10 @@ class Join:
             say("of it in the worst half second", min(row[1] for row in during) / before, "x")
             say("slowest answer meanwhile", max(row[2] for row in during) / 1e3, "ms")
         say("commands afterwards", self.median(self.end, self.after), "/s")
-        for i, (start, steady, peak) in enumerate(zip(self.before, self.steady, self.peak)):
+        for i, (steady, peak) in enumerate(zip(self.steady, self.peak)):
             say(f"node {i + 1}: resident before", steady / 1e6, "MB")
             say(f"node {i + 1}: more while the other joined", (peak - steady) / 1e6, "MB",
                 "< 64 MB", peak - steady < MEMORY_AIM)
-            del start
         own, there = self.peak[-1], max(self.steady)
         say("new node: resident, largest", own / 1e6, "MB")
         say("new node: more than the fullest of the others", max(0.0, own - there) / 1e6, "MB",
@@ -223,6 +228,9 @@ def run(root):
         join.report()
     finally:
         cluster.close()
+        if NEW_DIR:
+            shutil.rmtree(new_data(), ignore_errors=True)
+            os.remove(new_data() + ".log")
 
 
 def main():
