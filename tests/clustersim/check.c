@@ -197,7 +197,7 @@ void cs_check_opened(struct cs_node *node)
 }
 
 /* ---- the end ---- */
-static const char *say(const char *format, ...)
+RT_PRINTF(1, 2) static const char *say(const char *format, ...)
 {
 	static char text[200];
 	va_list args;
