@@ -200,7 +200,9 @@ class Check(ClusterTest):
     def replica(ends, texts=None):
         """A node whose shards end there; a hash is the text of the shard and where it was cut."""
         def shards(question):
-            wanted = {i: end for i, end in enumerate(ends) if end} if question is None else dict(question["upto"])
+            wanted = {i: end for i, end in enumerate(ends) if end}
+            if question is not None:
+                wanted = {limit["shard"]: limit["upto"] for limit in question["upto"]}
             return [{"shard": i, "first": 1, "upto": end, "hash": "%s@%d" % ((texts or {}).get(i, "same"), end)}
                     for i, end in wanted.items()]
         return shards
@@ -213,7 +215,8 @@ class Check(ClusterTest):
                                                    "shard 1      equal   on 1, 2, 3: 1 to 4, same@4",
                                                    "shard meta   equal   on 1, 2, 3: 1 to 2, same@2"])
         self.assertIn("3 equal, 0 differ", result.err)
-        self.assertEqual(cluster.questions[3:], [(1, {"upto": [[0, 8]]}), (3, {"upto": [[0, 8], [2, 2]]})])
+        self.assertEqual(cluster.questions[3:], [(1, {"upto": [{"shard": 0, "upto": 8}]}),
+                                                 (3, {"upto": [{"shard": 0, "upto": 8}, {"shard": 2, "upto": 2}]})])
 
     def test_a_difference_is_exit_code_1(self):
         cluster = self.cluster(count=2)

@@ -108,11 +108,15 @@ class Shell:
             lines.append(line)
         raise AssertionError("the shell ended in: %s\n%s" % (command, "\n".join(lines)))
 
-    def close(self):
+    def kill(self):
+        """A command under way ends with it: run() says which."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+    def close(self):
+        self.kill()
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
@@ -154,7 +158,7 @@ class Tutorial(unittest.TestCase):
     def open_shell(self):
         shell = Shell(self.home, ROOT)
         self.addCleanup(shell.close)
-        signal.signal(signal.SIGALRM, lambda *_: shell.close())
+        signal.signal(signal.SIGALRM, lambda *_: shell.kill())
         signal.alarm(TIMEOUT_S)
         self.addCleanup(signal.alarm, 0)
         return shell
