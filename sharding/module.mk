@@ -18,6 +18,7 @@ sharding_SRCS := \
 	sharding/members.c \
 	sharding/message.c \
 	sharding/node.c \
+	sharding/node_calls.c \
 	sharding/outbox.c \
 	sharding/outgoing.c \
 	sharding/peers.c \
@@ -29,6 +30,7 @@ sharding_SRCS := \
 	sharding/reads.c \
 	sharding/reconcile.c \
 	sharding/region.c \
+	sharding/region_frame.c \
 	sharding/region_shard.c \
 	sharding/replica.c \
 	sharding/report.c \

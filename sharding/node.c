@@ -1,5 +1,3 @@
-#include "sharding/node.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +8,8 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/container.h"
 #include "runtime/base/log.h"
-#include "runtime/base/random.h"
-#include "sharding/feed.h"
-#include "sharding/hash.h"
 #include "sharding/join.h"
-#include "sharding/peers.h"
-#include "sharding/region_core.h"
-#include "sharding/status.h"
+#include "sharding/node_core.h"
 
 #define MIB              (1024u * 1024u)
 #define CALLS_MAX        65536u
@@ -24,39 +17,12 @@
 #define HAND_OVER_MS     1000u
 #define JOIN_MS          60000u
 #define READY_LOOK_MS    20u
-#define WORKERS_MAX      64u
+#define ASK_AGAIN_NS     (3000u * UINT64_C(1000000))
+#define ASK_WITHIN_MS    2000u
 #define READERS_DEFAULT  2u
 #define MEMORY_DEFAULT   (256u * MIB)
 #define IDLE_DEFAULT     120000u
 #define SNAPSHOT_DEFAULT 50u
-
-struct sh_node {
-	struct sh_node_options options;
-	const struct ac_registry *registry;
-	struct ps_store *store;
-	struct rt_system *system;
-	struct ps_writer *writer;
-	struct ps_indexer *indexer;
-	struct ps_reader *reader;
-	uint32_t shard_count, worker_count;
-	struct sh_region **regions;
-	struct sh_feed *feed;
-	_Atomic uint64_t *committed;
-	uint64_t opened_ns;
-	uv_mutex_t mutex;
-	uv_cond_t changed; /* regions started, calls drained, steps of close */
-	uint32_t regions_busy;
-	_Atomic uint64_t calls; /* under way */
-	_Atomic bool closing, failed;
-	bool running, handed;
-	struct sh_status_source status;
-	struct sh_self self;
-	char name[40];
-	_Atomic(char *) rpc;    /* URL for clients; never freed before the end */
-	struct sh_peers *peers; /* NULL: a node alone */
-	struct sh_hash_source hash;
-	struct sh_coordinator_options coordinator;
-};
 
 /* ---- steps on every worker, waited for ---- */
 struct step {
@@ -89,7 +55,7 @@ static void run_step(struct rt_worker *worker, struct rt_post *post)
 static void on_every_worker(
 	struct sh_node *node, void (*run)(struct sh_node *, struct sh_region *), bool async)
 {
-	struct step steps[WORKERS_MAX];
+	struct step steps[SH_WORKERS_MAX];
 	node->regions_busy = node->worker_count;
 	for (uint32_t i = 0; i < node->worker_count; i++) {
 		steps[i] = (struct step){
@@ -104,7 +70,7 @@ static void on_every_worker(
 }
 
 /* ---- what regions report ---- */
-static void answered(struct ac_host *host, struct ac_call *call)
+void sh_node_answered(struct ac_host *host, struct ac_call *call)
 {
 	struct sh_node *node = host->owner;
 	call->out.call_id = call->in.call_id;
@@ -226,195 +192,9 @@ static void new_table(void *arg, const void *got, struct rt_bytes packed)
 	if (node->peers != NULL) {
 		sh_peers_members(node->peers, table->state->members, table->state->n_members);
 	}
+	atomic_store_explicit(&node->heard, true, memory_order_relaxed);
 	if (has_left(node, table->state) && node->options.cluster.left != NULL) {
 		node->options.cluster.left(node->options.arg);
-	}
-}
-
-/* ---- calls ---- */
-static void refuse(struct sh_node *node, struct ac_call *call)
-{
-	(void)node;
-	call->out.call_id = call->in.call_id;
-	call->done(call);
-}
-
-/* A random id for a command that came without one. */
-static void make_command_id(struct ac_call *call)
-{
-	static _Thread_local struct rt_random random;
-	static _Thread_local bool seeded;
-	if (!seeded) {
-		uint64_t seed = rt_clock_now_ns();
-		(void)uv_random(NULL, NULL, &seed, sizeof(seed), 0, NULL);
-		rt_random_seed(&random, seed);
-		seeded = true;
-	}
-	uint64_t words[2] = {rt_random_next(&random), rt_random_next(&random)};
-	memcpy(call->made_id, words, sizeof(words));
-	call->in.command_id = rt_bytes_of(call->made_id, sizeof(call->made_id));
-	call->out.command_id = call->in.command_id;
-}
-
-/* False: answered already. */
-static bool check_entity_call(struct sh_node *node, struct ac_call *call)
-{
-	if (call->in.kind != TROUPE__KIND__KIND_CLUSTER && !sh_calls_check(node->registry, call)) {
-		refuse(node, call);
-		return false;
-	}
-	if (call->in.kind == TROUPE__KIND__KIND_COMMAND && call->in.command_id.size == 0) {
-		make_command_id(call);
-	}
-	if (call->in.kind == TROUPE__KIND__KIND_CLUSTER) {
-		call->in.type = call->in.id = rt_bytes_str("cluster");
-	}
-	sh_region_address(call, node->shard_count);
-	return true;
-}
-
-/* Needs no entity: answered on this thread or on worker 0. False: it does need one. */
-static bool answer_at_once(struct sh_node *node, struct ac_call *call)
-{
-	struct pr_text text = {0};
-	const struct ac_type *type = NULL;
-	switch (call->in.kind) {
-	case TROUPE__KIND__KIND_PING:
-		refuse(node, call);
-		return true;
-	case TROUPE__KIND__KIND_TYPES:
-		if (call->in.type.size > 0) {
-			type = ac_registry_find(node->registry, call->in.type);
-			if (type == NULL) {
-				ac_call_fail(call, TROUPE__CODE__CODE_NOT_FOUND,
-					"no aggregate type \"%.*s\" here", (int)call->in.type.size,
-					(const char *)call->in.type.data);
-				refuse(node, call);
-				return true;
-			}
-		}
-		ac_registry_describe(node->registry, type, call->in.json, &text);
-		ac_call_payload_take(call, (uint8_t *)text.data, text.size);
-		refuse(node, call);
-		return true;
-	default:
-		return false;
-	}
-}
-
-static void status_made(void *arg, struct pr_text *text)
-{
-	struct ac_call *call = arg;
-	struct sh_node *node = call->entity;
-	call->out.code = TROUPE__CODE__CODE_OK;
-	ac_call_payload_take(call, (uint8_t *)text->data, text->size);
-	answered(sh_region_host(node->regions[0]), call);
-}
-
-static void take_chain(struct rt_worker *worker, struct rt_post *post)
-{
-	struct sh_region *region = rt_worker_data(worker);
-	struct ac_call *call = RT_CONTAINER(post, struct ac_call, post);
-	while (call != NULL) {
-		struct ac_call *next = call->next;
-		call->next = NULL;
-		sh_region_call(region, call);
-		call = next;
-	}
-}
-
-static void take_feed(struct rt_worker *worker, struct rt_post *post)
-{
-	(void)worker;
-	struct ac_call *call = RT_CONTAINER(post, struct ac_call, post);
-	sh_feed_call(call->entity, call);
-}
-
-/* Over the node's limits, or not serving: answered; true when it may go on. */
-static bool admit(struct sh_node *node, struct ac_call *call)
-{
-	if (atomic_load_explicit(&node->closing, memory_order_acquire) ||
-		atomic_load_explicit(&node->failed, memory_order_relaxed)) {
-		ac_call_fail(call, TROUPE__CODE__CODE_UNAVAILABLE, "the node is %s",
-			node->closing ? "shutting down" : "stopped after a failed write");
-		refuse(node, call);
-		return false;
-	}
-	if (atomic_fetch_add_explicit(&node->calls, 1, memory_order_relaxed) >=
-		node->options.calls_max) {
-		atomic_fetch_sub_explicit(&node->calls, 1, memory_order_relaxed);
-		call->out.retry_after_ms = 20;
-		ac_call_fail(call, TROUPE__CODE__CODE_BUSY, "%u calls are under way",
-			node->options.calls_max);
-		refuse(node, call);
-		return false;
-	}
-	return true;
-}
-
-static void unadmit(struct sh_node *node)
-{
-	atomic_fetch_sub_explicit(&node->calls, 1, memory_order_relaxed);
-}
-
-static bool is_hash(const struct ac_call *call)
-{
-	return call->in.kind == TROUPE__KIND__KIND_CLUSTER &&
-	       rt_bytes_equal(call->in.name, rt_bytes_str("hash"));
-}
-
-void sh_node_submit(struct sh_node *node, struct ac_call *chain)
-{
-	struct ac_call *first[WORKERS_MAX] = {0}, *last[WORKERS_MAX];
-	for (struct ac_call *call = chain, *next; call != NULL; call = next) {
-		next = call->next;
-		call->next = NULL;
-		call->heap = NULL;
-		call->out = (struct pr_answer){0};
-		if (answer_at_once(node, call) || !admit(node, call)) {
-			continue;
-		}
-		uint32_t worker = 0;
-		if (call->in.kind == TROUPE__KIND__KIND_FEED) {
-			call->entity = node->feed;
-			call->post = (struct rt_post){.run = take_feed};
-			rt_worker_post_always(rt_system_worker(node->system, 0), &call->post);
-			continue;
-		}
-		if (call->in.kind == TROUPE__KIND__KIND_STATUS) {
-			call->entity = node;
-			sh_status_start(&node->status, status_made, call);
-			continue;
-		}
-		if (is_hash(call)) {
-			sh_hash_start(&node->hash, call);
-			continue;
-		}
-		if (call->in.kind > TROUPE__KIND__KIND_STATE &&
-			call->in.kind != TROUPE__KIND__KIND_CLUSTER) {
-			ac_call_fail(call, TROUPE__CODE__CODE_BAD_REQUEST,
-				"field kind: %u is not known", call->in.kind);
-			unadmit(node);
-			refuse(node, call);
-			continue;
-		}
-		if (!check_entity_call(node, call)) {
-			unadmit(node);
-			continue;
-		}
-		worker = call->shard % node->worker_count;
-		if (first[worker] == NULL) {
-			first[worker] = call;
-		} else {
-			last[worker]->next = call;
-		}
-		last[worker] = call;
-	}
-	for (uint32_t i = 0; i < node->worker_count; i++) {
-		if (first[i] != NULL) {
-			first[i]->post = (struct rt_post){.run = take_chain};
-			rt_worker_post_always(rt_system_worker(node->system, i), &first[i]->post);
-		}
 	}
 }
 
@@ -439,7 +219,7 @@ static rt_err open_regions(struct sh_node *node, struct rt_errinfo *info)
 				.memory_max = o->entity_memory_bytes / node->worker_count,
 				.passivate_after_ms = o->passivate_after_ms,
 				.snapshot_every = o->snapshot_every,
-				.answered = answered,
+				.answered = sh_node_answered,
 				.owner = node},
 			.shard_count = node->shard_count,
 			.worker_count = node->worker_count,
@@ -480,7 +260,7 @@ static rt_err open_regions(struct sh_node *node, struct rt_errinfo *info)
 		.committed = node->committed,
 		.group_count = node->shard_count + 1,
 		.node = node->self.node,
-		.answered = answered};
+		.answered = sh_node_answered};
 	return sh_feed_open(
 		sh_region_host(node->regions[0]), node->shard_count, node->committed, &node->feed);
 }
@@ -622,8 +402,8 @@ static rt_err open_threads(struct sh_node *node, struct rt_errinfo *info)
 		return err;
 	}
 	node->worker_count = rt_system_worker_count(node->system);
-	if (node->worker_count > WORKERS_MAX) {
-		return rt_errinfo_set(info, RT_E_INVAL, "more than %u workers", WORKERS_MAX);
+	if (node->worker_count > SH_WORKERS_MAX) {
+		return rt_errinfo_set(info, RT_E_INVAL, "more than %u workers", SH_WORKERS_MAX);
 	}
 	err = ps_indexer_start(node->store, node->worker_count, &node->indexer, info);
 	if (err == RT_OK) {
@@ -685,6 +465,7 @@ rt_err sh_node_open(const struct sh_node_options *options, const struct ac_regis
 	node->options = *options;
 	node->registry = registry;
 	node->opened_ns = rt_clock_now_ns();
+	node->asked_ns = node->opened_ns;
 	set_defaults(&node->options);
 	uv_mutex_init(&node->mutex);
 	uv_cond_init(&node->changed);
@@ -841,8 +622,33 @@ static uint32_t unknown_leaders(struct sh_node *node)
 	return sum;
 }
 
+/* A member that has just moved is told of by where it was. Until it was heard of, and of everything
+ * else, a node that joined asks again who there is. */
+static void ask_again(struct sh_node *node)
+{
+	const struct sh_node_cluster *cluster = &node->options.cluster;
+	uint64_t now_ns = rt_clock_now_ns();
+	if (cluster->join == NULL || node->peers == NULL ||
+		atomic_load_explicit(&node->heard, memory_order_relaxed) ||
+		now_ns - node->asked_ns < ASK_AGAIN_NS) {
+		return;
+	}
+	Troupe__Cluster__Joined *joined = NULL;
+	struct rt_errinfo info = {0};
+	rt_err err =
+		sh_join(cluster->join, node->self.key, node->name, ASK_WITHIN_MS, &joined, &info);
+	node->asked_ns = rt_clock_now_ns();
+	if (err == RT_OK) {
+		sh_peers_members(node->peers, joined->members, joined->n_members);
+		troupe__cluster__joined__free_unpacked(joined, NULL);
+	} else {
+		rt_log(RT_LOG_WARN, "node", "no member is connected yet: %s", info.text);
+	}
+}
+
 bool sh_node_wait_ready(struct sh_node *node, uint32_t timeout_ms)
 {
+	ask_again(node);
 	uint64_t end = rt_clock_now_ns() + timeout_ms * UINT64_C(1000000);
 	while (unknown_leaders(node) > 0) {
 		if (rt_clock_now_ns() >= end) {

@@ -64,7 +64,8 @@ void sh_node_identity(
 	const struct sh_node *node, const char **cluster, uint64_t *number, const char **peer);
 /* URL at which clients reach this node, for the others to know; copied. */
 void sh_node_advertise(struct sh_node *node, const char *rpc);
-/* Waits until every shard's leader is known here, at most so long. False: it is not. */
+/* Waits until every shard's leader is known here, at most so long. False: it is not. A node that
+ * joined and was not heard asks once more, which may take 2 s. One thread at a time. */
 bool sh_node_wait_ready(struct sh_node *node, uint32_t timeout_ms);
 
 /* A chain of calls (ac_call.next) from one listener thread. Every call's done runs exactly once, on

@@ -2,6 +2,7 @@
  * region_core.h - what the sources of the region (region.h) share. Nobody else includes it.
  *
  *   region.c       life, turns, time, what the replicas say
+ *   region_frame.c frames of other nodes
  *   region_shard.c a replica's way to log and readers
  *   serve.c        from committed records to a shard that serves; known command ids
  *   calls.c        calls: here, held, forwarded, from elsewhere
@@ -108,6 +109,10 @@ static inline uint64_t sh_region_now_ms(const struct sh_region *region)
 /* ---- region.c ---- */
 /* After any input to a replica: looks at the result. */
 void sh_region_took(struct sh_region *region, rt_err err);
+
+/* ---- region_frame.c ---- */
+/* A frame did not leave. arg: the region. */
+void sh_region_lost(void *arg, uint64_t node, enum sh_outgoing_kind kind);
 
 /* ---- serve.c ---- */
 void sh_serve_open(struct sh_region_shard *member);

@@ -30,6 +30,15 @@ class Changes(ClusterTest):
         self.wait_even(5, copies=5)
         self.check()
 
+    def test_a_node_joins_through_one_that_has_just_moved(self):
+        """The cluster's answer still names the place where that member was."""
+        first = self.start(1)[0]
+        first.terminate()
+        first.peer = "tcp://127.0.0.1:0"
+        first.start()
+        self.add("n2")
+        self.wait_even(2)
+
     def test_a_drained_node_has_nothing_left_and_goes(self):
         nodes = self.start(4)
         opened = self.open_accounts("moved", 12)
