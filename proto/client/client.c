@@ -347,24 +347,31 @@ static void unhook(struct pr_flight *flight)
 	flight->live = 0;
 }
 
-/* Lock held. A node that served nothing of a message may be cut off from the others, and so may one
- * that turns a call away again: the next is asked then. */
+/* Lock held. A node that served nothing of a message may be cut off from the others or about to
+ * stop, and one that turns a call away again may be so too: the next is asked then, at once when
+ * this one said that it serves nobody. */
 static void try_again(struct pr_flight *flight, struct pr_pending *again, uint32_t asked,
 	struct pr_errands *errands)
 {
 	struct troupe_client *client = flight->client;
 	bool insists = false;
 	uint32_t count = 0;
-	while (again != NULL) {
-		struct pr_pending *pending = again;
-		again = pending->queue_next;
-		insists = insists ||
-			  pending->attempts > (pending->last_code == TROUPE_BUSY ? BUSY_TRIES : 1);
+	for (const struct pr_pending *at = again; at != NULL; at = at->queue_next) {
+		insists = insists || at->attempts > (at->last_code == TROUPE_BUSY ? BUSY_TRIES : 1);
 		count++;
-		back_off(client, pending, (uint32_t)pending->due_ms);
 	}
 	if (count > 0 && (insists || count == asked)) {
 		pr_nodes_leave(&client->nodes, flight->node, errands);
+	}
+	bool others = client->nodes.count > 1 && count == asked;
+	while (again != NULL) {
+		struct pr_pending *pending = again;
+		again = pending->queue_next;
+		if (others && pending->last_code == TROUPE_UNAVAILABLE && pending->attempts <= 1) {
+			enqueue(client, pending);
+		} else {
+			back_off(client, pending, (uint32_t)pending->due_ms);
+		}
 	}
 }
 

@@ -35,13 +35,15 @@ static void note_call(struct server *server, const struct pr_call *call)
 	}
 }
 
-static uint8_t *answer_call(const struct pr_call *call, uint32_t code, uint8_t *at)
+static uint8_t *answer_call(
+	const struct server *server, const struct pr_call *call, uint32_t code, uint8_t *at)
 {
+	uint32_t wait_ms = server->mode == GOING ? 60000 : code == TROUPE_BUSY ? 15 : 0;
 	struct pr_answer answer = {.call_id = call->call_id,
 		.code = code,
 		.seq = call->expected,
 		.payload = call->payload,
-		.retry_after_ms = code == TROUPE_BUSY ? 15 : 0,
+		.retry_after_ms = wait_ms,
 		.error = rt_bytes_str(code != 0 ? "the server says no" : "")};
 	return pr_answer_put(at, &answer);
 }
@@ -84,9 +86,10 @@ static size_t serve(struct server *server, nng_msg *message, uint8_t *reply)
 			pthread_cond_wait(&change, &lock);
 			server->waiting--;
 		}
-		bool failing = server->mode == CODE || (server->mode == ONCE_CODE && nth == 1);
+		bool failing = server->mode == CODE || server->mode == GOING ||
+			       (server->mode == ONCE_CODE && nth == 1);
 		if (server->mode != HALF || count % 2 == 0) {
-			at = answer_call(&call, failing ? server->code : 0, at);
+			at = answer_call(server, &call, failing ? server->code : 0, at);
 		}
 	}
 	server->biggest = count > server->biggest ? count : server->biggest;

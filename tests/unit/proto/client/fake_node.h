@@ -23,6 +23,7 @@ enum mode {
 	ECHO,       /* OK with the payload of the call */
 	ONCE_CODE,  /* `code` for the first message, then as ECHO */
 	CODE,       /* `code` for every call */
+	GOING,      /* UNAVAILABLE for every call, and none should come back for long: it stops */
 	GARBAGE,    /* answers with bytes that are no Answers */
 	SILENT,     /* never answers */
 	HALF,       /* answers every second call */

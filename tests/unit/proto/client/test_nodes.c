@@ -266,6 +266,24 @@ static void a_node_that_turns_calls_away_is_left(void **state)
 	}
 }
 
+/* Waiting as long as it says is for those who know no other. */
+static void what_a_stopping_node_turns_away_goes_to_another_at_once(void **state)
+{
+	(void)state;
+	struct pair pair;
+	struct tally tally;
+	struct one one;
+	pair_open(&pair, HOLD, &one, &tally);
+	server_set(used(&pair), GOING);
+	server_release(other(&pair));
+	server_release(used(&pair));
+	tally_wait(&tally, 1);
+	assert_int_equal(tally.codes[TROUPE_OK], 1);
+	assert_int_equal(tally.attempts, 2);
+	assert_int_equal(server_messages(used(&pair)), 1);
+	pair_close(&pair);
+}
+
 static void submit_feed(struct troupe_client *client, struct one *one)
 {
 	struct troupe_call feed = {.kind = TROUPE_FEED,
@@ -585,6 +603,7 @@ int main(void)
 		cmocka_unit_test(a_node_that_comes_back_is_used_again),
 		cmocka_unit_test(a_node_that_lives_and_serves_nothing_is_left),
 		cmocka_unit_test(a_node_that_turns_calls_away_is_left),
+		cmocka_unit_test(what_a_stopping_node_turns_away_goes_to_another_at_once),
 		cmocka_unit_test(waiting_feeds_move_when_their_node_dies),
 		cmocka_unit_test(waiting_feeds_move_when_their_node_freezes),
 		cmocka_unit_test(without_any_node_nothing_was_sent),
