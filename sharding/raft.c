@@ -371,6 +371,11 @@ rt_err sh_raft_stored(struct sh_raft *raft, uint64_t index, uint64_t generation)
 	return RT_OK;
 }
 
+void sh_raft_behind(struct sh_raft *raft, bool behind)
+{
+	raft->behind = behind;
+}
+
 void sh_raft_applied(struct sh_raft *raft, uint64_t index)
 {
 	if (index > raft->applied && index <= raft->commit) {

@@ -47,7 +47,8 @@ enum sh_message_flag {
 	SH_FLAG_GRANTED = 4,  /* VOTE_RESULT */
 	SH_FLAG_TRANSFER = 8, /* VOTE: the leader itself asked for this election */
 	SH_FLAG_LAST = 16,    /* CHUNK: the install is complete with it */
-	SH_FLAGS = 31
+	SH_FLAG_BEHIND = 32,  /* APPEND_RESULT: could not serve at once if it led (sh_raft_behind) */
+	SH_FLAGS = 63
 };
 
 struct sh_raft_message {
@@ -171,6 +172,7 @@ struct sh_raft_peer { /* What a leader knows of one member. */
 	bool probing; /* PROBE: one is under way */
 	bool offered; /* an offer is in the output queue */
 	bool held;    /* the host could not send yet (sh_raft_resume) */
+	bool behind;  /* as its last word says */
 };
 
 /* Fields are for reading only. */
@@ -205,6 +207,7 @@ struct sh_raft {
 	uint64_t now;
 	uint64_t contact; /* last word of a leader; votes are refused for an election timeout */
 	bool had_contact;
+	bool behind;
 	uint64_t deadline;               /* follower, candidate: campaign then */
 	uint64_t echo_round, echo_stamp; /* follower: newest of this leader */
 
@@ -269,12 +272,20 @@ RT_NODISCARD rt_err sh_raft_installed(
 	struct sh_raft *raft, uint64_t index, uint64_t term, const struct sh_raft_set *set);
 /* The host acted on commits up to here; the floor never passes it. */
 void sh_raft_applied(struct sh_raft *raft, uint64_t index);
+/* The host still has to take over much of what is committed: leaders are told, so that they do not
+ * hand over to a node whose clients would wait for that. */
+void sh_raft_behind(struct sh_raft *raft, bool behind);
 /* Forgets terms and sets up to floor, or as far as commit, stored, applied and installs under way
  * allow. */
 void sh_raft_compact(struct sh_raft *raft, uint64_t floor);
 /* RT_E_INVAL: no voter or itself. RT_E_FENCED: does not lead. Given up after an election timeout.
  */
 RT_NODISCARD rt_err sh_raft_transfer(struct sh_raft *raft, uint64_t now, uint64_t node);
+
+/* A campaign that nobody of the members known here answers: maybe all of them were replaced. Asks a
+ * node that is said to lead the group now, which says so when this node was removed. Does nothing
+ * when no pre-vote is under way or the node is a member. */
+RT_NODISCARD rt_err sh_raft_knock(struct sh_raft *raft, uint64_t now, uint64_t node);
 
 /* ---- linearizable reads [D 6.4] ---- */
 struct sh_raft_read {

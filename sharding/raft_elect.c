@@ -94,22 +94,37 @@ static void grant_by(struct sh_raft *raft, uint64_t node)
 	}
 }
 
+static void ask_one(struct sh_raft *raft, uint64_t node, bool pre)
+{
+	struct sh_raft_message *vote = sh_core_send(raft, SH_MSG_VOTE, node);
+	vote->term = pre ? raft->term + 1 : raft->term;
+	vote->flags = (uint8_t)((pre ? SH_FLAG_PRE : 0) |
+				(raft->transfer_vote ? SH_FLAG_TRANSFER : 0));
+	vote->index = raft->last;
+	vote->log_term = sh_raft_term_at(raft, raft->last);
+	vote->round = raft->round;
+	vote->stamp = raft->round_at;
+}
+
 static void ask(struct sh_raft *raft, bool pre)
 {
 	const struct sh_members *members = &sh_raft_members(raft)->members;
 	for (int i = 0; i < members->count; i++) {
-		if ((members->voters >> i & 1) == 0 || members->node[i] == raft->settings.node) {
-			continue;
+		if ((members->voters >> i & 1) != 0 && members->node[i] != raft->settings.node) {
+			ask_one(raft, members->node[i], pre);
 		}
-		struct sh_raft_message *vote = sh_core_send(raft, SH_MSG_VOTE, members->node[i]);
-		vote->term = pre ? raft->term + 1 : raft->term;
-		vote->flags = (uint8_t)((pre ? SH_FLAG_PRE : 0) |
-					(raft->transfer_vote ? SH_FLAG_TRANSFER : 0));
-		vote->index = raft->last;
-		vote->log_term = sh_raft_term_at(raft, raft->last);
-		vote->round = raft->round;
-		vote->stamp = raft->round_at;
 	}
+}
+
+/* Its vote would not count, but it may answer that this node is no member. */
+rt_err sh_raft_knock(struct sh_raft *raft, uint64_t now, uint64_t node)
+{
+	rt_err err = sh_core_begin(raft, now, 1);
+	if (err == RT_OK && raft->role == SH_PRE_CANDIDATE &&
+		sh_members_find(&sh_raft_members(raft)->members, node) < 0) {
+		ask_one(raft, node, true);
+	}
+	return err;
 }
 
 static void become_candidate(struct sh_raft *raft, bool pre)

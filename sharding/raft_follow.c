@@ -15,6 +15,7 @@ static void hear(struct sh_raft *raft, const struct sh_raft_message *m)
 static struct sh_raft_message *answer(struct sh_raft *raft, uint64_t to)
 {
 	struct sh_raft_message *result = sh_core_send(raft, SH_MSG_APPEND_RESULT, to);
+	result->flags = raft->behind ? SH_FLAG_BEHIND : 0;
 	result->round = raft->echo_round;
 	result->stamp = raft->echo_stamp;
 	return result;
@@ -40,7 +41,7 @@ static void reject(struct sh_raft *raft, const struct sh_raft_message *m)
 		hint = hint > raft->commit ? hint : raft->commit + 1;
 	}
 	struct sh_raft_message *result = answer(raft, m->from);
-	result->flags = SH_FLAG_REJECT;
+	result->flags |= SH_FLAG_REJECT;
 	result->index = m->index;
 	result->hint = hint;
 }

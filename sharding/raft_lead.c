@@ -398,6 +398,7 @@ rt_err sh_core_on_append_result(struct sh_raft *raft, const struct sh_raft_messa
 		return RT_OK; /* A later answer said as much, or it was another membership. */
 	}
 	peer->heard_at = raft->now;
+	peer->behind = (m->flags & SH_FLAG_BEHIND) != 0;
 	peer->round = m->round;
 	peer->stamp = m->stamp > peer->stamp ? m->stamp : peer->stamp;
 	if ((m->flags & SH_FLAG_REJECT) != 0) {

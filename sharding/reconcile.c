@@ -24,22 +24,24 @@ static bool is_near(const struct sh_raft *raft, uint64_t node)
 	       raft->now - raft->peers[at].heard_at <= raft->settings.election_ms;
 }
 
-/* Nobody waits for this one: it has everything, and answers without delay. */
+/* Nobody waits for this one: it has everything, took it over, and answers without delay. */
 static bool is_ready(const struct sh_raft *raft, uint64_t node)
 {
 	int at = sh_members_find(&sh_raft_members(raft)->members, node);
-	return is_near(raft, node) && raft->peers[at].match + READY_ENTRIES >= raft->last &&
+	return is_near(raft, node) && !raft->peers[at].behind &&
+	       raft->peers[at].match + READY_ENTRIES >= raft->last &&
 	       raft->now - raft->peers[at].heard_at <= 2 * raft->settings.heartbeat_ms;
 }
 
-/* The voter that has most of the log; 0: nobody could lead at once. */
-static uint64_t best_heir(const struct sh_raft *raft)
+/* The voter that has most of the log, of those that could serve at once or of all; 0: none. */
+static uint64_t best_heir(const struct sh_raft *raft, bool behind_too)
 {
 	const struct sh_members *members = &sh_raft_members(raft)->members;
 	uint64_t best = 0;
 	uint64_t most = 0;
 	for (int i = 0; i < members->count; i++) {
-		if (is_near(raft, members->node[i]) && raft->peers[i].match >= most) {
+		if (is_near(raft, members->node[i]) && raft->peers[i].match >= most &&
+			(behind_too || !raft->peers[i].behind)) {
 			most = raft->peers[i].match;
 			best = members->node[i];
 		}
@@ -132,12 +134,25 @@ static void step(
 	bool stays = has(target, region->options.node);
 	uint64_t heir = is_ready(raft, target->preferred) ? target->preferred : 0;
 	if (!stays && heir == 0) {
-		heir = best_heir(raft);
+		heir = best_heir(raft, false);
 	}
 	bool wanted = !stays || target->preferred != region->options.node;
 	bool calm = now_ms >= member->quiet_until_ms || !stays;
 	if (wanted && heir != 0 && calm && region->hand_count < HANDS_MAX) {
 		begin_hand_over(member, heir, now_ms);
+	}
+}
+
+/* Removed while it could not be told, and everybody it knows of is gone, too: it would look for a
+ * leader for ever. Who leads now, as others say, tells it. */
+static void knock(struct sh_region_shard *member, uint64_t now_ms)
+{
+	const struct sh_raft *raft = sh_replica_raft(member->replica);
+	uint64_t leader = sh_calls_leader(member);
+	if (raft->role == SH_PRE_CANDIDATE && leader != 0 && leader != raft->settings.node &&
+		sh_members_find(&sh_raft_members(raft)->members, leader) < 0) {
+		sh_region_took(
+			sh_region_of(member), sh_replica_knock(member->replica, now_ms, leader));
 	}
 }
 
@@ -150,6 +165,8 @@ void sh_reconcile(struct sh_region *region, uint64_t now_ms)
 		if (member->serving == SH_SERVING && member->hand_to == 0 && target != NULL &&
 			target->n_replicas > 0 && region->handed == NULL) {
 			step(member, target, now_ms);
+		} else if (member->serving == SH_ASLEEP) {
+			knock(member, now_ms);
 		}
 	}
 }
@@ -183,7 +200,7 @@ static void advance(struct sh_region_shard *member, uint64_t now_ms)
 static bool leads_others(const struct sh_region_shard *member)
 {
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
-	return sh_raft_leads(raft) && best_heir(raft) != 0;
+	return sh_raft_leads(raft) && best_heir(raft, true) != 0;
 }
 
 /* Leadership of everything is to leave this node. */
@@ -197,8 +214,9 @@ static void watch_leaving(struct sh_region *region, uint64_t now_ms)
 		}
 		some = true;
 		if (member->serving == SH_SERVING && member->hand_to == 0) {
-			begin_hand_over(
-				member, best_heir(sh_replica_raft(member->replica)), now_ms);
+			const struct sh_raft *raft = sh_replica_raft(member->replica);
+			uint64_t heir = best_heir(raft, false);
+			begin_hand_over(member, heir != 0 ? heir : best_heir(raft, true), now_ms);
 		}
 	}
 	if (!some) {

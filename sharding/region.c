@@ -458,6 +458,8 @@ static rt_err open_member(struct sh_region *region, uint32_t group, struct rt_er
 	rt_err err = sh_replica_open(&replica, &member->replica, info);
 	if (err == RT_OK) {
 		region->member_count++;
+		sh_replica_behind(
+			member->replica, member->staged < sh_replica_raft(member->replica)->last);
 		if (sh_replica_removed(member->replica)) {
 			member->renew = true;
 			region->renews = true;

@@ -502,6 +502,21 @@ rt_err sh_replica_transfer(struct sh_replica *replica, uint64_t now_ms, uint64_t
 	return settle(replica, sh_host_pump(replica, err));
 }
 
+void sh_replica_behind(struct sh_replica *replica, bool behind)
+{
+	sh_raft_behind(&replica->raft, behind);
+}
+
+rt_err sh_replica_knock(struct sh_replica *replica, uint64_t now_ms, uint64_t node)
+{
+	rt_err err = enter(replica, now_ms);
+	if (err != RT_OK || sh_host_inert(replica)) {
+		return err;
+	}
+	err = sh_raft_knock(&replica->raft, replica->now, node);
+	return settle(replica, sh_host_pump(replica, err));
+}
+
 rt_err sh_replica_linearize(struct sh_replica *replica, uint64_t now_ms, void *ticket)
 {
 	rt_err err = enter(replica, now_ms);

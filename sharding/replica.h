@@ -112,6 +112,9 @@ RT_NODISCARD rt_err sh_replica_propose(struct sh_replica *replica, const struct 
 RT_NODISCARD rt_err sh_replica_propose_members(
 	struct sh_replica *replica, const struct sh_members *members, uint64_t *out_index);
 RT_NODISCARD rt_err sh_replica_transfer(struct sh_replica *replica, uint64_t now_ms, uint64_t node);
+void sh_replica_behind(struct sh_replica *replica, bool behind); /* See sh_raft_behind. */
+/* See sh_raft_knock. */
+RT_NODISCARD rt_err sh_replica_knock(struct sh_replica *replica, uint64_t now_ms, uint64_t node);
 /* RT_OK: answers with port->readable, maybe from inside the call. RT_E_FENCED: does not lead.
  * RT_E_AGAIN: leads, but its first entry is not committed and durable yet. RT_E_FULL: too many
  * wait. */

@@ -75,6 +75,7 @@ static void start_catchup(struct sh_region_shard *member)
 	member->shard.dedupe.complete = false;
 	member->catch_fills = ++member->fills;
 	member->catching = true;
+	sh_replica_behind(member->replica, true);
 	member->catchup = (struct ps_catchup){.store = host->store,
 		.reader = host->reader,
 		.stage = host->stage,
@@ -103,6 +104,7 @@ static void stage(struct sh_region_shard *member)
 			ac_shard_follow_record(&member->shard, member->staged, &record);
 		}
 	}
+	sh_replica_behind(member->replica, member->catching);
 }
 
 /* ---- to serve ---- */
@@ -167,7 +169,10 @@ void sh_serve_follow(struct sh_region_shard *member, uint64_t leader, const char
 {
 	stop_serving(member, why);
 	member->serving = SH_ASLEEP;
-	member->leader = leader;
+	/* That nobody leads as far as the replica knows does not make what others said untrue. */
+	if (leader != 0 || member->leader == sh_region_of(member)->options.node) {
+		member->leader = leader;
+	}
 	sh_region_of(member)->report_now = true;
 	sh_calls_wake(member);
 }

@@ -193,6 +193,7 @@ void bed_write(struct bed *bed, uint64_t node, uint32_t count);
 rt_err bed_try_members(struct bed *bed, uint64_t node, const char *members);
 uint64_t bed_change(struct bed *bed, uint64_t node, const char *members); /* index */
 rt_err bed_transfer(struct bed *bed, uint64_t from, uint64_t to);
+void bed_knock(struct bed *bed, uint64_t from, uint64_t to);
 
 /* ---- looking ---- */
 static inline struct sh_raft *bed_raft(struct bed *bed, uint64_t node)

@@ -283,6 +283,12 @@ rt_err bed_transfer(struct bed *bed, uint64_t from, uint64_t to)
 	return err;
 }
 
+void bed_knock(struct bed *bed, uint64_t from, uint64_t to)
+{
+	assert_int_equal(sh_raft_knock(bed_raft(bed, from), bed->now, to), RT_OK);
+	bed_drain(&bed->nodes[from]);
+}
+
 /* ---- looking ---- */
 
 bool bed_leads(const struct bed *bed, uint64_t node)

@@ -131,6 +131,45 @@ static void a_group_moves_to_other_nodes(void **state)
 	bed_free(bed);
 }
 
+/* Cut off while the group moved to nodes it never heard of. */
+static void who_knows_nobody_of_the_group_any_more_is_told_at_the_door(void **state)
+{
+	(void)state;
+	struct bed *bed = bed_new("1 2 3");
+	bed_elect(bed, 1);
+	bed_settle(bed);
+	bed_isolate(bed, 3);
+	bed_boot(bed, 4);
+	static const char *const steps[] = {"1 2", "1 2 4s", "1 2 4", "1 4"};
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		bed_change(bed, 1, steps[i]);
+		bed_run(bed, 250);
+	}
+	assert_err(bed_transfer(bed, 1, 4), RT_OK);
+	bed_run(bed, 250);
+	assert_true(bed_leads(bed, 4));
+	bed_change(bed, 4, "4");
+	bed_run(bed, 250);
+	bed_crash(bed, 1);
+	bed_crash(bed, 2);
+	bed_heal(bed);
+	bed_awake(bed);
+	bed_run(bed, 5000);
+	struct sh_raft *lost = bed_raft(bed, 3);
+	assert_int_equal(lost->role, SH_PRE_CANDIDATE);
+	assert_false(lost->removed);
+	bed_knock(bed, 3, 2); /* a member as far as it knows: asked already */
+	bed_settle(bed);
+	assert_false(lost->removed);
+	bed_knock(bed, 3, 4);
+	bed_settle(bed);
+	assert_true(lost->removed);
+	bed_knock(bed, 3, 4);
+	bed_run(bed, 1000);
+	assert_true(bed_leads(bed, 4));
+	bed_free(bed);
+}
+
 /* Its log is the longest, so nobody else can win: it has to stand once more to hand the entry on.
  */
 static void who_is_removed_by_an_entry_that_nobody_else_has_stands(void **state)
@@ -226,6 +265,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_standby_that_fell_silent_is_not_promoted),
 		cmocka_unit_test(a_standby_counts_for_nothing),
 		cmocka_unit_test(a_group_moves_to_other_nodes),
+		cmocka_unit_test(who_knows_nobody_of_the_group_any_more_is_told_at_the_door),
 		cmocka_unit_test(who_is_removed_by_an_entry_that_nobody_else_has_stands),
 		cmocka_unit_test(a_leader_that_gives_up_its_vote_steps_down),
 		cmocka_unit_test(a_new_member_gets_the_whole_log),

@@ -27,6 +27,22 @@ static void an_acknowledgement_covers_what_is_stored(void **state)
 	bed_free(bed);
 }
 
+static void an_acknowledgement_says_whether_its_host_is_behind(void **state)
+{
+	(void)state;
+	struct bed *bed = bed_new("1 2 3");
+	bed_elect(bed, 1);
+	bed_settle(bed);
+	sh_raft_behind(bed_raft(bed, 2), true);
+	bed_run(bed, 150); /* a heartbeat */
+	assert_true(bed_peer(bed, 1, 2)->behind);
+	assert_false(bed_peer(bed, 1, 3)->behind);
+	sh_raft_behind(bed_raft(bed, 2), false);
+	bed_run(bed, 150);
+	assert_false(bed_peer(bed, 1, 2)->behind);
+	bed_free(bed);
+}
+
 /* Entries of an earlier leader are stored here, and a heartbeat of the next one says nothing of
  * them: calling them its own would commit them in place of its entries. */
 static void an_acknowledgement_covers_what_this_leader_verified(void **state)
@@ -343,6 +359,7 @@ int main(int argc, char **argv)
 	}
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_acknowledgement_covers_what_is_stored),
+		cmocka_unit_test(an_acknowledgement_says_whether_its_host_is_behind),
 		cmocka_unit_test(an_acknowledgement_covers_what_this_leader_verified),
 		cmocka_unit_test(a_late_completion_of_what_was_cut_off_is_not_believed),
 		cmocka_unit_test(a_follower_commits_no_further_than_it_verified),
