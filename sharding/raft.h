@@ -47,7 +47,7 @@ enum sh_message_flag {
 	SH_FLAG_GRANTED = 4,  /* VOTE_RESULT */
 	SH_FLAG_TRANSFER = 8, /* VOTE: the leader itself asked for this election */
 	SH_FLAG_LAST = 16,    /* CHUNK: the install is complete with it */
-	SH_FLAG_BEHIND = 32,  /* APPEND_RESULT: could not serve at once if it led (sh_raft_behind) */
+	SH_FLAG_BEHIND = 32, /* APPEND_RESULT: could not serve at once if it led (sh_raft_behind) */
 	SH_FLAGS = 63
 };
 

@@ -98,8 +98,8 @@ static void ask_one(struct sh_raft *raft, uint64_t node, bool pre)
 {
 	struct sh_raft_message *vote = sh_core_send(raft, SH_MSG_VOTE, node);
 	vote->term = pre ? raft->term + 1 : raft->term;
-	vote->flags = (uint8_t)((pre ? SH_FLAG_PRE : 0) |
-				(raft->transfer_vote ? SH_FLAG_TRANSFER : 0));
+	vote->flags =
+		(uint8_t)((pre ? SH_FLAG_PRE : 0) | (raft->transfer_vote ? SH_FLAG_TRANSFER : 0));
 	vote->index = raft->last;
 	vote->log_term = sh_raft_term_at(raft, raft->last);
 	vote->round = raft->round;
