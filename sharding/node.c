@@ -225,6 +225,7 @@ static rt_err open_regions(struct sh_node *node, struct rt_errinfo *info)
 			.worker_count = node->worker_count,
 			.committed = node->committed,
 			.calls = &node->calls,
+			.pace = &node->pace,
 			.node = node->self.node,
 			.founder = node->self.founder,
 			.election_ms = o->cluster.election_ms,

@@ -34,6 +34,7 @@ struct sh_node {
 	uv_cond_t changed; /* regions started, calls drained, steps of close */
 	uint32_t regions_busy;
 	_Atomic uint64_t calls; /* under way */
+	struct sh_pace pace;
 	_Atomic bool closing, failed;
 	bool running, handed;
 	struct sh_status_source status;

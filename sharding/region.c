@@ -268,6 +268,9 @@ static rt_err submit(struct sh_region *region)
 		}
 		region->stirred = true;
 	}
+	if (host->touched != NULL && region->options.pace != NULL) {
+		sh_pace_busy(region->options.pace, rt_clock_now_ns());
+	}
 	host->touched = NULL;
 	struct sh_flight *flight = sh_batch_take(&region->batch);
 	struct ps_round *round = host->round;

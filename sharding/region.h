@@ -21,6 +21,7 @@
 
 #include "actors/shard.h"
 #include "sharding/coordinator.h"
+#include "sharding/pace.h"
 #include "sharding/replica.h"
 #include "sharding/wire.h"
 
@@ -31,6 +32,7 @@ struct sh_region_options {
 	uint32_t shard_count, worker_count;
 	_Atomic uint64_t *committed; /* of every group of the node; the region writes its own */
 	_Atomic uint64_t *calls;     /* under way on the node: forwarded ones count too */
+	struct sh_pace *pace; /* of the node; NULL: logs are read for peers without a limit */
 
 	/* ---- who this node is ---- */
 	uint64_t node;

@@ -5,6 +5,7 @@
 
 #include "persistence/reader.h"
 #include "persistence/writer.h"
+#include "runtime/base/clock.h"
 #include "sharding/region_core.h"
 
 #define FLIGHTS_KEPT 16u
@@ -156,6 +157,10 @@ static void fetch_done(struct ps_job *job)
 {
 	struct fetch *fetch = (struct fetch *)job;
 	struct sh_region_shard *member = fetch->member;
+	struct sh_pace *pace = sh_region_of(member)->options.pace;
+	if (pace != NULL) {
+		sh_pace_took(pace, rt_clock_now_ns(), fetch->bytes);
+	}
 	rt_err err =
 		sh_replica_read_done(member->replica, rt_worker_now_ms(member->batch->host->worker),
 			fetch->read.ticket, fetch->err, fetch->records, fetch->count);
@@ -171,6 +176,10 @@ static void fetch_done(struct ps_job *job)
 rt_err sh_region_shard_read(void *arg, const struct sh_replica_read *read)
 {
 	struct sh_region_shard *member = arg;
+	struct sh_pace *pace = sh_region_of(member)->options.pace;
+	if (pace != NULL && !sh_pace_may(pace, rt_clock_now_ns())) {
+		return RT_E_FULL;
+	}
 	struct fetch *fetch = calloc(1, sizeof(*fetch));
 	if (fetch == NULL) {
 		return RT_E_FULL;

@@ -26,6 +26,7 @@ void rocksdb_write(rocksdb_t *db, const rocksdb_writeoptions_t *options,
 }
 
 static _Atomic int tables_without_room;
+static _Atomic bool tables_fail;
 
 void rocksdb_sstfilewriter_finish(rocksdb_sstfilewriter_t *writer, char **message)
 {
@@ -36,6 +37,10 @@ void rocksdb_sstfilewriter_finish(rocksdb_sstfilewriter_t *writer, char **messag
 	if (atomic_load(&tables_without_room) > 0) {
 		atomic_fetch_sub(&tables_without_room, 1);
 		*message = strdup("IO error: No space left on device");
+		return;
+	}
+	if (atomic_load(&tables_fail)) {
+		*message = strdup("IO error: planted");
 		return;
 	}
 	real(writer, message);
@@ -185,6 +190,41 @@ static void it_waits_while_the_disk_is_full(void **state)
 	assert_verified(world);
 }
 
+static void signal_passage(struct rt_worker *worker, struct rt_post *post)
+{
+	(void)worker;
+	uv_sem_post(&((struct node *)(void *)post)->finished);
+}
+
+/* Who was told would serve from an index with holes. */
+static void it_never_ends_when_the_index_failed(void **state)
+{
+	struct node *node = *state;
+	struct world *world = node->world;
+	struct ps_store_stats stats = {0};
+	world_open(world);
+	world_fill(world, 100);
+	world_crash(world);
+	open_with_tail(world);
+	start(node);
+	atomic_store(&tables_fail, true);
+	node->catchup.shard = 1;
+	node->catchup.upto = 100;
+	node->start.run = begin;
+	rt_worker_post_always(rt_system_worker(node->system, 0), &node->start);
+	while (!stats.failed) {
+		ps_store_stats(world->store, &stats);
+		uv_sleep(1);
+	}
+	ps_indexer_stop(node->indexer); /* what it posted is in front of the next post */
+	node->indexer = NULL;
+	node->start.run = signal_passage;
+	rt_worker_post_always(rt_system_worker(node->system, 0), &node->start);
+	uv_sem_wait(&node->finished);
+	assert_false(node->done);
+	assert_int_equal(ps_store_index_watermark(world->store, 1), 0);
+}
+
 static void a_wipe_ends_it(void **state)
 {
 	struct node *node = *state;
@@ -328,6 +368,7 @@ static int teardown(void **state)
 {
 	struct node *node = *state;
 	writes_left = -1;
+	atomic_store(&tables_fail, false);
 	if (node->system != NULL) {
 		stop(node);
 	}
@@ -343,6 +384,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_is_committed_gets_its_rows),
 		TEST(it_waits_while_the_disk_is_full),
+		TEST(it_never_ends_when_the_index_failed),
 		TEST(a_wipe_ends_it),
 		TEST(rows_of_a_half_written_chunk_do_no_harm),
 	};
