@@ -337,6 +337,9 @@ void ac_entity_settle(struct ac_entity *entity)
 	if (snapshot->state.data != NULL && snapshot->offset <= shard->committed) {
 		ps_stage_snapshot(
 			shard->host->stage, shard->index, ac_entity_pid(entity), snapshot);
+		if (shard->host->snapshot != NULL) {
+			shard->host->snapshot(shard->host, shard, ac_entity_pid(entity), snapshot);
+		}
 		ac_count(&shard->host->count.snapshots, 1);
 		free((void *)(uintptr_t)snapshot->state.data);
 		*snapshot = (struct ps_snapshot){0};

@@ -51,6 +51,10 @@ struct ac_host {
 	 * False: the callee took the call, with its answer, and passes it to ac_answer_confirmed or
 	 * rewinds it and has it handled anew. It may drop the shard or commit. NULL: always. */
 	bool (*confirm)(struct ac_host *host, struct ac_shard *shard, struct ac_call *call);
+	/* A snapshot of an entity goes to the store, borrowed: its events are committed. NULL:
+	 * nobody else wants it. */
+	void (*snapshot)(struct ac_host *host, struct ac_shard *shard, struct rt_bytes pid,
+		const struct ps_snapshot *snapshot);
 	void *owner;
 
 	struct ps_round *round;    /* open round of this turn, or NULL */

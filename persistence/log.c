@@ -209,7 +209,9 @@ static void publish(struct ps_store *store)
 		const struct ps_run *run = &store->runs[i];
 		struct ps_shard *at = &store->shards[run->shard];
 		if (run->wipes > 0) {
-			at->chunk_end = 0;
+			if (run->erase) {
+				at->chunk_end = 0;
+			}
 			atomic_store_explicit(&at->watermark, run->watermark, memory_order_release);
 			atomic_store_explicit(&at->first, run->first, memory_order_release);
 			atomic_store_explicit(&at->durable, run->last, memory_order_release);
@@ -254,7 +256,7 @@ static rt_err drop_rows(struct ps_store *store, uint32_t shard, uint64_t from, u
 rt_err ps_log_finish_wipe(struct ps_store *store, uint32_t shard, uint64_t first, uint64_t last,
 	struct rt_errinfo *info)
 {
-	rt_err err = drop_rows(store, shard, 0, first, info);
+	rt_err err = drop_rows(store, shard, 1, first, info);
 	if (err == RT_OK) {
 		err = drop_rows(store, shard, last + 1, UINT64_MAX, info);
 	}
@@ -272,6 +274,16 @@ rt_err ps_log_finish_wipe(struct ps_store *store, uint32_t shard, uint64_t first
 	return write_batch(store, info, "wipe");
 }
 
+static void count_wipes(struct ps_store *store)
+{
+	for (uint32_t i = 0; i < store->run_count; i++) {
+		const struct ps_run *run = &store->runs[i];
+		if (run->wipes > 0) {
+			atomic_fetch_add(&store->shards[run->shard].wipes, run->wipes);
+		}
+	}
+}
+
 /* The batch is whole and durable before the first row of the log is gone. Nothing is written of
  * what was staged before: the indexer waits outside, then finds another number. */
 static rt_err write_wiping(struct ps_store *store, struct rt_errinfo *info)
@@ -281,9 +293,11 @@ static rt_err write_wiping(struct ps_store *store, struct rt_errinfo *info)
 	if (err == RT_OK) {
 		err = sync_wal(store, info);
 	}
+	if (err == RT_OK) {
+		count_wipes(store);
+	}
 	for (uint32_t i = 0; err == RT_OK && i < store->run_count; i++) {
 		const struct ps_run *run = &store->runs[i];
-		atomic_fetch_add(&store->shards[run->shard].wipes, run->wipes);
 		if (run->erase) {
 			err = ps_log_finish_wipe(store, run->shard, run->first, run->last, info);
 		}
@@ -297,9 +311,9 @@ static rt_err write_wiping(struct ps_store *store, struct rt_errinfo *info)
 
 static rt_err write_rows(struct ps_store *store, struct rt_errinfo *info)
 {
-	bool wipes = false;
+	bool erases = false;
 	for (uint32_t i = 0; i < store->run_count; i++) {
-		wipes = wipes || store->runs[i].wipes > 0;
+		erases = erases || store->runs[i].erase;
 	}
 	rt_err err = lower_marks(store, info);
 	if (err != RT_OK) {
@@ -307,11 +321,13 @@ static rt_err write_rows(struct ps_store *store, struct rt_errinfo *info)
 		return err;
 	}
 	step_cuts(store);
-	if (wipes) {
+	if (erases) {
 		err = write_wiping(store, info);
 	} else {
+		/* A wipe of what never had a record only says where the next one stands. */
 		err = write_batch(store, info, "append");
 		if (err == RT_OK) {
+			count_wipes(store);
 			publish(store);
 		}
 	}

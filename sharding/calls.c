@@ -65,7 +65,7 @@ static bool is_replica(const struct sh_region_shard *member)
 {
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
 	const struct sh_raft_set *set = sh_raft_members(raft);
-	return set != NULL && !raft->installing &&
+	return set != NULL && !raft->installing && !raft->removed &&
 	       sh_members_find(&set->members, raft->settings.node) >= 0;
 }
 

@@ -38,6 +38,7 @@ sharding_SRCS := \
 	sharding/restore.c \
 	sharding/self.c \
 	sharding/serve.c \
+	sharding/snapshots.c \
 	sharding/status.c \
 	sharding/transport.c \
 	sharding/transport_gate.c \

@@ -21,10 +21,12 @@ static const enum sh_lane lane_of[SH_OUTGOING_KINDS] = {
 	[SH_OUTGOING_BULK] = SH_LANE_BULK,
 	[SH_OUTGOING_CALLS] = SH_LANE_CALL,
 	[SH_OUTGOING_ANSWERS] = SH_LANE_CALL,
+	[SH_OUTGOING_SNAPSHOTS] = SH_LANE_CALL,
 };
 static const uint8_t first_byte[SH_OUTGOING_KINDS] = {
 	[SH_OUTGOING_CALLS] = SH_FRAME_CALLS,
 	[SH_OUTGOING_ANSWERS] = SH_FRAME_ANSWERS,
+	[SH_OUTGOING_SNAPSHOTS] = SH_FRAME_SNAPSHOTS,
 };
 
 static struct sh_outgoing_peer *find(struct sh_outgoing *out, uint64_t node)

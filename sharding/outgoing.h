@@ -18,6 +18,7 @@ enum sh_outgoing_kind {
 	SH_OUTGOING_BULK,
 	SH_OUTGOING_CALLS,   /* troupe.Batch behind a byte SH_FRAME_CALLS */
 	SH_OUTGOING_ANSWERS, /* troupe.Answers behind a byte SH_FRAME_ANSWERS */
+	SH_OUTGOING_SNAPSHOTS,
 	SH_OUTGOING_KINDS
 };
 
@@ -25,8 +26,9 @@ enum sh_outgoing_kind {
 enum sh_frame_kind {
 	SH_FRAME_CALLS = 1,
 	SH_FRAME_ANSWERS,
-	SH_FRAME_TABLE, /* troupe.cluster.ClusterTable */
-	SH_FRAME_REPORT /* troupe.cluster.NodeReport */
+	SH_FRAME_TABLE,    /* troupe.cluster.ClusterTable */
+	SH_FRAME_REPORT,   /* troupe.cluster.NodeReport */
+	SH_FRAME_SNAPSHOTS /* troupe.cluster.EntitySnapshots */
 };
 
 struct sh_outgoing_peer;

@@ -13,9 +13,11 @@
 #include "runtime/base/log.h"
 #include "sharding/region_core.h"
 
-#define TICK_MS    1000u
-#define STEADY_MS  50u
-#define REFUSED_MS 5000u /* between two lines about messages that make no sense */
+#define TICK_MS         1000u
+#define STEADY_MS       50u
+#define RENEW_MS        1000u
+#define RENEW_WANTED_MS 100u
+#define REFUSED_MS      5000u /* between two lines about messages that make no sense */
 
 static void fail(struct sh_region *region, rt_err err)
 {
@@ -97,7 +99,7 @@ static void on_members(void *arg, const struct sh_raft_set *set, bool removed)
 	region->report_now = true;
 	if (removed) {
 		member->renew = true;
-		region->renews = true;
+		sh_serve_removed(member);
 	}
 }
 
@@ -326,27 +328,33 @@ static void arm(struct sh_region *region)
 	rt_timer_start(region->host.worker, &region->beat, next > now_ms ? next - now_ms : 0);
 }
 
-static void renew(struct sh_region *region)
+/* A replica that was removed gives its space back and may be a member again. Its log is wiped for
+ * that, and while the store does so it writes nothing else: one after the other, slowly, and faster
+ * for those that are spoken to, since they are to be members. */
+static void renew_one(struct sh_region *region, uint64_t now_ms)
 {
-	region->renews = false;
+	struct sh_region_shard *next = NULL;
 	for (uint32_t i = 0; i < region->member_count; i++) {
 		struct sh_region_shard *member = &region->members[i];
-		if (member->renew) {
-			member->renew = false;
-			rt_err err = sh_replica_renew(member->replica, sh_region_now_ms(region));
-			RT_ASSERT(err != RT_E_INVAL);
-			sh_region_took(region, err);
+		if (member->renew && (next == NULL || (member->wanted && !next->wanted))) {
+			next = member;
 		}
 	}
+	if (next == NULL ||
+		now_ms < region->renewed_ms + (next->wanted ? RENEW_WANTED_MS : RENEW_MS)) {
+		return;
+	}
+	region->renewed_ms = now_ms;
+	next->renew = next->wanted = false;
+	rt_err err = sh_replica_renew(next->replica, now_ms);
+	RT_ASSERT(err != RT_E_INVAL);
+	sh_region_took(region, err);
 }
 
 /* Hand-overs and routed calls may make records, records make messages, so in this order. */
 static void serve_turn(struct sh_region *region)
 {
 	struct ac_host *host = &region->host;
-	if (region->renews && region->running) {
-		renew(region);
-	}
 	if (region->due) {
 		region->due = false;
 		region->stirred = true;
@@ -429,6 +437,7 @@ static void steady(struct rt_worker *worker, struct rt_timer *timer)
 	if (region->host.failed || region->stopped) {
 		return;
 	}
+	renew_one(region, now_ms);
 	sh_reconcile(region, now_ms);
 	sh_report_tick(region, now_ms);
 	rt_timer_start(worker, timer, STEADY_MS);
@@ -463,10 +472,7 @@ static rt_err open_member(struct sh_region *region, uint32_t group, struct rt_er
 		region->member_count++;
 		sh_replica_behind(
 			member->replica, member->staged < sh_replica_raft(member->replica)->last);
-		if (sh_replica_removed(member->replica)) {
-			member->renew = true;
-			region->renews = true;
-		}
+		member->renew = sh_replica_removed(member->replica);
 	}
 	return err;
 }
@@ -497,6 +503,7 @@ static void init(struct sh_region *region, const struct sh_region_options *optio
 	region->host.answered = call_answered;
 	region->host.moved = call_moved;
 	region->host.confirm = confirm;
+	region->host.snapshot = options->wire == NULL ? NULL : sh_snapshots_send;
 	region->group_count = options->shard_count + 1;
 	region->moved_end = &region->moved;
 	region->beat_at_ms = UINT64_MAX;
@@ -540,6 +547,7 @@ void sh_region_free(struct sh_region *region)
 	}
 	for (uint32_t i = 0; i < region->member_count; i++) {
 		sh_replica_close(region->members[i].replica);
+		sh_snapshots_drop(&region->members[i]);
 	}
 	sh_batch_done(&region->batch);
 	sh_outgoing_done(&region->outgoing);

@@ -6,6 +6,7 @@
  *   region_shard.c a replica's way to log and readers
  *   serve.c        from committed records to a shard that serves; known command ids
  *   calls.c        calls: here, held, forwarded, from elsewhere
+ *   snapshots.c    snapshots of entities for those that may lead next
  *   report.c       tables from the coordinator, reports to it
  *   reconcile.c    groups that this node leads, towards their targets; hand-over
  *   ask.c          the coordinator's way to its entity, and its status
@@ -40,7 +41,7 @@ struct sh_region {
 	void (*started)(void *arg);
 	void *started_arg;
 	bool stopped, closing;
-	bool renews;          /* a member has renew set */
+	uint64_t renewed_ms;  /* when a member with renew set was served last */
 	uint32_t hand_count;  /* members with hand_to */
 	const void *readable; /* the newest read that was told its fate */
 	bool several;         /* the cluster has more than this node */
@@ -82,6 +83,7 @@ struct sh_region {
 
 	struct rt_bytes records[SH_MESSAGE_RECORDS]; /* of the message being taken apart */
 	uint64_t refused, refused_said_ms;
+	size_t snapshot_bytes; /* of members: waiting for a commit */
 };
 
 static inline struct sh_region *sh_region_of(const struct sh_region_shard *member)
@@ -120,12 +122,23 @@ void sh_serve_lead(struct sh_region_shard *member, uint64_t term);
 void sh_serve_follow(struct sh_region_shard *member, uint64_t leader, const char *why);
 void sh_serve_committed(struct sh_region_shard *member, uint64_t upto);
 void sh_serve_wiped(struct sh_region_shard *member, uint64_t first);
+/* What is here counts as nothing from now on; the log is wiped later. */
+void sh_serve_removed(struct sh_region_shard *member);
 void sh_serve_installed(struct sh_region_shard *member, uint64_t last);
 /* Records of the open round are not proposed: the replica did not take them. */
 void sh_serve_refused(struct sh_region_shard *member, const char *why);
 /* Leads and could serve, unless something is still missing. */
 void sh_serve_prepare(struct sh_region_shard *member);
 void sh_fill_next(struct sh_region *region);
+
+/* ---- snapshots.c ---- */
+/* A leading entity stored a snapshot. host: the region's. */
+void sh_snapshots_send(struct ac_host *host, struct ac_shard *shard, struct rt_bytes pid,
+	const struct ps_snapshot *snapshot);
+void sh_snapshots_frame(struct sh_region *region, struct rt_bytes body);
+/* More is committed, as member->told says. */
+void sh_snapshots_committed(struct sh_region_shard *member);
+void sh_snapshots_drop(struct sh_region_shard *member);
 
 /* ---- calls.c ---- */
 /* For the next end of a turn. */

@@ -16,6 +16,7 @@ static void take_messages(struct sh_region *region, uint64_t from, struct rt_byt
 		}
 		if (sh_region_owns(region, message.shard)) {
 			struct sh_region_shard *member = sh_region_member(region, message.shard);
+			member->wanted = member->renew;
 			sh_region_took(region, sh_replica_recv(member->replica,
 						       sh_region_now_ms(region), &message));
 		}
@@ -45,6 +46,9 @@ void sh_region_frame(
 		return;
 	case SH_FRAME_REPORT:
 		sh_ask_report(region, from, body);
+		return;
+	case SH_FRAME_SNAPSHOTS:
+		sh_snapshots_frame(region, body);
 		return;
 	default: /* Of a newer version: it will say the same in a way that is known here. */
 		return;

@@ -56,8 +56,11 @@ struct sh_region_shard {
 	uint64_t lead_term;
 	uint32_t fills; /* reasons so far to read the known command ids anew: also of each wipe */
 	uint32_t catch_fills; /* as it was when catch-up began */
-	bool renew;           /* removed: begins anew at the end of the turn */
+	bool renew;           /* removed: begins anew some time */
+	bool wanted;          /* and somebody speaks to it */
 	bool starts_node;     /* counted in region->starting */
+
+	struct sh_snapshot *snapshots; /* of who leads, not committed as far as is known here */
 
 	/* ---- calls (calls.c) ---- */
 	uint64_t leader;     /* node said to lead, 0: not known; who is a member knows better */

@@ -143,7 +143,8 @@ static bool describe(const struct sh_region_shard *member, Troupe__Cluster__Repl
 {
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
 	const struct sh_raft_set *set = sh_raft_members(raft);
-	if (set == NULL || sh_members_find(&set->members, raft->settings.node) < 0) {
+	if (set == NULL || raft->removed ||
+		sh_members_find(&set->members, raft->settings.node) < 0) {
 		return false;
 	}
 	troupe__cluster__replica_report__init(out);

@@ -208,6 +208,9 @@ void sh_serve_committed(struct sh_region_shard *member, uint64_t upto)
 		ac_shard_committed(&member->shard, member->staged);
 		sh_serve_prepare(member);
 	}
+	if (member->snapshots != NULL) {
+		sh_snapshots_committed(member);
+	}
 }
 
 void sh_serve_wiped(struct sh_region_shard *member, uint64_t first)
@@ -217,6 +220,15 @@ void sh_serve_wiped(struct sh_region_shard *member, uint64_t first)
 	member->fills++;
 	publish(member, first - 1);
 	ac_shard_reset(&member->shard);
+	sh_snapshots_drop(member);
+}
+
+void sh_serve_removed(struct sh_region_shard *member)
+{
+	stop_serving(member, "this node no longer has the shard; the outcome is unknown, repeat "
+			     "with the same command id");
+	member->serving = SH_ASLEEP;
+	sh_serve_wiped(member, 1);
 }
 
 void sh_serve_installed(struct sh_region_shard *member, uint64_t last)
