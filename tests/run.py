@@ -170,6 +170,14 @@ class Driver:
         run = execute([sys.executable, path, *words], path, seconds, self.binaries())
         return self.script_cases(path, run)
 
+    def scripts(self, paths, seconds, *words):
+        """As many at a time as there are jobs: they wait for their servers most of the time."""
+        def one(path):
+            return execute([sys.executable, path, *words], path, seconds, self.binaries())
+
+        with concurrent.futures.ThreadPoolExecutor(self.args.jobs) as pool:
+            return sum(self.script_cases(path, run) for path, run in zip(paths, pool.map(one, paths)))
+
     def script_cases(self, path, run):
         text = run.text()
         own = re.findall(r"^(\d+) passed, (\d+) failed$", text, re.M)
@@ -250,13 +258,13 @@ def stage_tsan(driver):
 def stage_integration(driver):
     """Scripts with test cases in tests/integration/ and tests/client/; the others are their tools."""
     driver.build("release")
-    count = 0
-    for path in sorted(glob.glob("tests/integration/*.py", root_dir=ROOT) +
-                       glob.glob("tests/client/*.py", root_dir=ROOT)):
+
+    def has_cases(path):
         with open(os.path.join(ROOT, path)) as f:
-            if "unittest.main" in f.read():
-                count += driver.script(path, 900, "-v")
-    return count
+            return "unittest.main" in f.read()
+
+    paths = sorted(glob.glob("tests/integration/*.py", root_dir=ROOT) + glob.glob("tests/client/*.py", root_dir=ROOT))
+    return driver.scripts([path for path in paths if has_cases(path)], 900, "-v")
 
 
 # What: program, folder of its kept seeds, new seeds, seconds that they may take.
@@ -297,24 +305,29 @@ def stage_fuzz(driver):
     sources = sorted(glob.glob("tests/fuzz/**/fuzz_*.c", root_dir=ROOT, recursive=True))
     programs = [s[:-2] for s in sources]
     driver.make("V=fuzz", *["build/fuzz/" + p for p in programs], log="build-fuzz")
-    count = 0
-    for program in programs:
+    seconds = driver.args.seconds_per_fuzzer
+
+    def one(program):
         corpus = os.path.join("build", "corpus", program)
         os.makedirs(os.path.join(ROOT, corpus), exist_ok=True)
-        seconds = driver.args.seconds_per_fuzzer
         binary = "build/fuzz/" + program
         if not os.path.exists(os.path.join(ROOT, binary)):
-            driver.result.add(program, False, driver.stage)
-            driver.say("  FAILED %s: not built" % program)
-            continue
-        run = execute([binary, "-max_total_time=%d" % seconds, "-rss_limit_mb=2048",
-                       "-artifact_prefix=" + os.path.join("build", "test-logs", ""), corpus],
-                      program, seconds + 60)
-        if run.code == 0:
-            driver.result.add(program, True)
-            count += 1
-        else:
-            driver.fail(program, run)
+            return None
+        return execute([binary, "-max_total_time=%d" % seconds, "-rss_limit_mb=2048",
+                        "-artifact_prefix=" + os.path.join("build", "test-logs", ""), corpus],
+                       program, seconds + 60)
+
+    count = 0
+    with concurrent.futures.ThreadPoolExecutor(driver.args.jobs) as pool:
+        for program, run in zip(programs, pool.map(one, programs)):
+            if run is None:
+                driver.result.add(program, False, driver.stage)
+                driver.say("  FAILED %s: not built" % program)
+            elif run.code == 0:
+                driver.result.add(program, True)
+                count += 1
+            else:
+                driver.fail(program, run)
     return count
 
 
@@ -368,6 +381,8 @@ STAGES = {
     "fuzz": (stage_fuzz, "each fuzzer for some seconds, with sanitizers"),
     "chaos": (stage_chaos, "kill -9, power cut, damaged files: short forms"),
 }
+# The same tests as those of asan: only when named.
+EXTRA = {"debug"}
 
 
 def arguments():
@@ -383,9 +398,9 @@ def main():
     args = arguments()
     if args.list:
         for name, (_, text) in STAGES.items():
-            print("%-12s %s" % (name, text))
+            print("%-12s %s%s" % (name, text, " (only when named)" if name in EXTRA else ""))
         return 0
-    wanted = [name for name in args.only.split(",") if name] or list(STAGES)
+    wanted = [name for name in args.only.split(",") if name] or [name for name in STAGES if name not in EXTRA]
     for name in wanted:
         if name not in STAGES:
             print("no stage %s; there are: %s" % (name, ", ".join(STAGES)), file=sys.stderr)

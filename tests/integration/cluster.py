@@ -177,6 +177,16 @@ class AsOne(ClusterTest):
         self.assertIn("is in shard %d" % sent["shard"],
                       self.call("query", "account/near", "Balance", "--after", wrong, code=USAGE).err)
 
+    def test_every_replica_has_snapshots(self):
+        """Who leads next would read an entity's whole history otherwise."""
+        nodes = self.start(3)
+        self.call("bench", "--entities", "1", "--callers", "16", "--seconds", "1")
+        for node in nodes:
+            self.assertEqual(node.terminate(), DONE)
+        reports = [run_troupe("verify", node.data).answer for node in nodes]
+        self.assertEqual([r["problems"] for r in reports], [0, 0, 0])
+        self.assertTrue(all(r["snapshots"] > 0 for r in reports), reports)
+
     def test_a_command_sent_to_two_nodes_is_one(self):
         nodes = self.start(3)
         self.send("account/twice", "Open")
