@@ -361,17 +361,21 @@ static bool same_placement(const Troupe__Cluster__Placement *a, const Troupe__Cl
 	       memcmp(a->replicas, b->replicas, a->n_replicas * sizeof(*a->replicas)) == 0;
 }
 
-/* Who newly is to hold a shard must be up; who holds it may be anything. */
+/* Who newly is to hold a shard must be up; who holds it may be anything, even gone: it is replaced
+ * when its turn comes, and until then another may be the preferred one. */
 static bool refuse_replicas(const Troupe__Cluster__ClusterState *state,
 	const Troupe__Cluster__Placement *wanted, struct troupe_out *out)
 {
 	const Troupe__Cluster__Placement *now = state->placements[wanted->shard];
 	for (size_t i = 0; i < wanted->n_replicas; i++) {
+		if (sh_cluster_holds(now, wanted->replicas[i])) {
+			continue;
+		}
 		const Troupe__Cluster__Member *member = present(state, wanted->replicas[i], out);
 		if (member == NULL) {
 			return false;
 		}
-		if (member->state != SH_NODE_UP && !sh_cluster_holds(now, member->node)) {
+		if (member->state != SH_NODE_UP) {
 			return troupe_refuse(out, "shard %" PRIu32 ": node %" PRIu64 " is not up",
 				wanted->shard, member->node);
 		}

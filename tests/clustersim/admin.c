@@ -56,7 +56,8 @@ void cs_admin_drain(struct cs *cs)
 	}
 }
 
-/* Without it every group has a majority of those that vote now. */
+/* Without it every group has a majority of those that vote now: one that was lost before may be
+ * among them still. */
 static bool may_lose(struct cs *cs, uint32_t id)
 {
 	for (uint32_t group = 0; group < cs_groups(cs); group++) {
@@ -66,9 +67,12 @@ static bool may_lose(struct cs *cs, uint32_t id)
 		}
 		const struct sh_members *set =
 			&sh_raft_members(sh_replica_raft(cs_node_replica(leader, group)))->members;
-		uint32_t voters = sh_members_voter_count(set);
-		uint32_t left = voters - sh_members_votes(set, id);
-		if (2 * left <= voters) {
+		uint32_t left = 0;
+		for (uint32_t i = 0; i < set->count; i++) {
+			bool stays = set->node[i] != id && !cs->nodes[set->node[i]].gone;
+			left += stays && sh_members_votes(set, set->node[i]);
+		}
+		if (2 * left <= sh_members_voter_count(set)) {
 			return false;
 		}
 	}

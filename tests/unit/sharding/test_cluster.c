@@ -534,6 +534,22 @@ static void places_what_is_valid_and_writes_only_changes(void **unused)
 	done();
 }
 
+/* Until its turn comes to be replaced; the rest of the plan is carried out. */
+static void a_node_that_has_left_may_keep_its_place(void **unused)
+{
+	(void)unused;
+	given_nodes(4);
+	place(1, 3, NODES(1, 2, 3));
+	set_alive(3, false);
+	remove_node(3);
+	place(1, 2, NODES(1, 2, 3));
+	then_events(&g, 1);
+	then_placed(1, 2, NODES(1, 2, 3));
+	place(2, 1, NODES(1, 3));
+	then_refused(&g, "node 3 has left the cluster");
+	done();
+}
+
 static void refuses_placements_that_cannot_be(void **unused)
 {
 	(void)unused;
@@ -725,6 +741,7 @@ int main(void)
 		cmocka_unit_test(removes_the_dead_and_the_drained_only),
 		cmocka_unit_test(calls_impossible_changes_of_state_contradictions),
 		cmocka_unit_test(places_what_is_valid_and_writes_only_changes),
+		cmocka_unit_test(a_node_that_has_left_may_keep_its_place),
 		cmocka_unit_test(refuses_placements_that_cannot_be),
 		cmocka_unit_test(keeps_a_replica_on_a_node_that_died),
 		cmocka_unit_test(moves_leadership_to_a_replica_and_pins_it),
