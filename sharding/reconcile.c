@@ -55,6 +55,7 @@ static void begin_hand_over(struct sh_region_shard *member, uint64_t node, uint6
 	if (member->hand_to == 0) {
 		sh_region_of(member)->hand_count++;
 	}
+	sh_region_of(member)->restless = true;
 	member->hand_to = node;
 	member->handing = false;
 	member->hand_until_ms = now_ms + raft->settings.election_ms;
@@ -118,7 +119,7 @@ static void change_members(struct sh_region_shard *member, const struct sh_membe
 		sh_region_of(member)->report_now = true;
 	}
 	/* RT_E_AGAIN: a change is under way, or who is to vote is not ready. */
-	sh_region_took(sh_region_of(member), err);
+	sh_region_took(member, err);
 }
 
 static void step(
@@ -128,6 +129,7 @@ static void step(
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
 	struct sh_members set = sh_raft_members(raft)->members;
 	if (next_members(target, region->options.node, &set)) {
+		region->restless = true;
 		change_members(member, &set);
 		return;
 	}
@@ -137,6 +139,7 @@ static void step(
 		heir = best_heir(raft, false);
 	}
 	bool wanted = !stays || target->preferred != region->options.node;
+	region->restless = region->restless || wanted;
 	bool calm = now_ms >= member->quiet_until_ms || !stays;
 	if (wanted && heir != 0 && calm && region->hand_count < HANDS_MAX) {
 		begin_hand_over(member, heir, now_ms);
@@ -151,8 +154,8 @@ static void knock(struct sh_region_shard *member, uint64_t now_ms)
 	uint64_t leader = sh_calls_leader(member);
 	if (raft->role == SH_PRE_CANDIDATE && leader != 0 && leader != raft->settings.node &&
 		sh_members_find(&sh_raft_members(raft)->members, leader) < 0) {
-		sh_region_took(
-			sh_region_of(member), sh_replica_knock(member->replica, now_ms, leader));
+		sh_region_of(member)->restless = true;
+		sh_region_took(member, sh_replica_knock(member->replica, now_ms, leader));
 	}
 }
 
@@ -181,14 +184,13 @@ static void give_up(struct sh_region_shard *member, uint64_t now_ms)
 
 static void advance(struct sh_region_shard *member, uint64_t now_ms)
 {
-	struct sh_region *region = sh_region_of(member);
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
 	bool quiet = member->shard.pending_count == 0 && member->shard.entry_count == 0 &&
 		     raft->commit == raft->last;
 	if (!member->handing && quiet) {
 		member->handing = true;
 		rt_err err = sh_replica_transfer(member->replica, now_ms, member->hand_to);
-		sh_region_took(region, err);
+		sh_region_took(member, err);
 		if (err != RT_OK) {
 			give_up(member, now_ms);
 		}
@@ -244,6 +246,7 @@ void sh_region_hand_over(
 	region->handed = done;
 	region->handed_arg = arg;
 	region->handed_by_ms = sh_region_now_ms(region) + timeout_ms;
+	region->restless = true;
 	if (region->host.failed || region->options.wire == NULL) {
 		region->handed = NULL;
 		done(arg);

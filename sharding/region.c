@@ -14,7 +14,8 @@
 #include "sharding/region_core.h"
 
 #define TICK_MS         1000u
-#define STEADY_MS       50u
+#define STEADY_MS       50u /* while something is to be done */
+#define CALM_MS         250u
 #define RENEW_MS        1000u
 #define RENEW_WANTED_MS 100u
 #define REFUSED_MS      5000u /* between two lines about messages that make no sense */
@@ -33,20 +34,36 @@ static void member_failed(struct sh_region_shard *member, rt_err err)
 	fail(sh_region_of(member), err);
 }
 
-/* Short memory is like a lost message; a peer's nonsense is counted and said now and then. */
-void sh_region_took(struct sh_region *region, rt_err err)
+/* It may want its time sooner now. */
+static void stir(struct sh_region_shard *member)
 {
-	region->stirred = true;
+	if (!member->stirred) {
+		member->stirred = true;
+		member->next_stirred = sh_region_of(member)->stirred;
+		sh_region_of(member)->stirred = member;
+	}
+}
+
+void sh_region_nonsense(struct sh_region *region)
+{
+	uint64_t now = sh_region_now_ms(region);
+	region->refused++;
+	if (now - region->refused_said_ms >= REFUSED_MS) {
+		region->refused_said_ms = now;
+		rt_log(RT_LOG_WARN, "region", "%llu messages of peers made no sense so far",
+			(unsigned long long)region->refused);
+	}
+}
+
+/* Short memory is like a lost message. */
+void sh_region_took(struct sh_region_shard *member, rt_err err)
+{
+	struct sh_region *region = sh_region_of(member);
+	stir(member);
 	if (err == RT_E_CLOSED) {
 		fail(region, err);
 	} else if (err == RT_E_PROTO) {
-		uint64_t now = sh_region_now_ms(region);
-		region->refused++;
-		if (now - region->refused_said_ms >= REFUSED_MS) {
-			region->refused_said_ms = now;
-			rt_log(RT_LOG_WARN, "region", "%llu messages of peers made no sense so far",
-				(unsigned long long)region->refused);
-		}
+		sh_region_nonsense(region);
 	}
 }
 
@@ -164,7 +181,7 @@ static bool confirm(struct ac_host *host, struct ac_shard *shard, struct ac_call
 	}
 	region->readable = NULL;
 	rt_err err = sh_replica_linearize(member->replica, now_ms, call);
-	region->stirred = true;
+	stir(member);
 	if (err != RT_OK && region->readable != call) {
 		call_moved(host, call);
 	}
@@ -179,11 +196,11 @@ static void round_done(struct ps_round *round, rt_err err)
 	ps_round_release(round);
 	uint64_t now_ms = sh_region_now_ms(region);
 	for (uint32_t i = 0; i < flight->count && err == RT_OK && !region->host.failed; i++) {
-		err = sh_replica_durable(
-			flight->part[i].member->replica, now_ms, flight->part[i].written);
+		struct sh_region_shard *member = flight->part[i].member;
+		err = sh_replica_durable(member->replica, now_ms, flight->part[i].written);
 		err = err == RT_E_NOMEM ? RT_OK : err;
+		stir(member);
 	}
-	region->stirred = true;
 	sh_batch_keep(&region->batch, flight);
 	if (err != RT_OK || region->host.failed) {
 		fail(region, err);
@@ -268,7 +285,7 @@ static rt_err submit(struct sh_region *region)
 		if (err != RT_OK) {
 			return err;
 		}
-		region->stirred = true;
+		stir(sh_region_member(region, shard->index));
 	}
 	if (host->touched != NULL && region->options.pace != NULL) {
 		sh_pace_busy(region->options.pace, rt_clock_now_ns());
@@ -293,10 +310,11 @@ static void tick_replicas(struct sh_region *region)
 {
 	uint64_t now_ms = sh_region_now_ms(region);
 	for (uint32_t i = 0; i < region->member_count && !region->host.failed; i++) {
-		struct sh_replica *replica = region->members[i].replica;
-		if (sh_replica_next_timeout(replica) <= now_ms) {
-			sh_region_took(region, sh_replica_tick(replica, now_ms));
-			sh_serve_prepare(&region->members[i]);
+		struct sh_region_shard *member = &region->members[i];
+		stir(member);
+		if (sh_replica_next_timeout(member->replica) <= now_ms) {
+			sh_region_took(member, sh_replica_tick(member->replica, now_ms));
+			sh_serve_prepare(member);
 		}
 	}
 }
@@ -309,21 +327,22 @@ static void beat(struct rt_worker *worker, struct rt_timer *timer)
 	region->beat_at_ms = UINT64_MAX;
 }
 
+/* For the earliest of those who may have become earlier: who wants it later now is looked at when
+ * the beat fires. */
 static void arm(struct sh_region *region)
 {
-	uint64_t next = UINT64_MAX;
-	for (uint32_t i = 0; i < region->member_count; i++) {
-		uint64_t at = sh_replica_next_timeout(region->members[i].replica);
+	uint64_t next = region->beat_at_ms;
+	while (region->stirred != NULL) {
+		struct sh_region_shard *member = region->stirred;
+		region->stirred = member->next_stirred;
+		member->stirred = false;
+		uint64_t at = sh_replica_next_timeout(member->replica);
 		next = at < next ? at : next;
 	}
 	if (next == region->beat_at_ms) {
 		return;
 	}
 	region->beat_at_ms = next;
-	if (next == UINT64_MAX) {
-		rt_timer_stop(region->host.worker, &region->beat);
-		return;
-	}
 	uint64_t now_ms = sh_region_now_ms(region);
 	rt_timer_start(region->host.worker, &region->beat, next > now_ms ? next - now_ms : 0);
 }
@@ -340,6 +359,7 @@ static void renew_one(struct sh_region *region, uint64_t now_ms)
 			next = member;
 		}
 	}
+	region->restless = region->restless || next != NULL;
 	if (next == NULL ||
 		now_ms < region->renewed_ms + (next->wanted ? RENEW_WANTED_MS : RENEW_MS)) {
 		return;
@@ -348,7 +368,7 @@ static void renew_one(struct sh_region *region, uint64_t now_ms)
 	next->renew = next->wanted = false;
 	rt_err err = sh_replica_renew(next->replica, now_ms);
 	RT_ASSERT(err != RT_E_INVAL);
-	sh_region_took(region, err);
+	sh_region_took(next, err);
 }
 
 /* Hand-overs and routed calls may make records, records make messages, so in this order. */
@@ -357,7 +377,6 @@ static void serve_turn(struct sh_region *region)
 	struct ac_host *host = &region->host;
 	if (region->due) {
 		region->due = false;
-		region->stirred = true;
 		if (region->options.drain != NULL) {
 			region->options.drain(region->options.arg, host->worker);
 		}
@@ -408,9 +427,12 @@ static void end_of_turn(struct rt_worker *worker, void *arg)
 	if (host->memory > host->memory_max) {
 		ac_host_trim(host);
 	}
-	if (region->stirred && !host->failed) {
-		region->stirred = false;
+	if (region->stirred != NULL && !host->failed) {
 		arm(region);
+	}
+	if ((region->restless || region->report_now) && !region->hurried) {
+		region->hurried = true;
+		rt_timer_start(host->worker, &region->steady, STEADY_MS);
 	}
 }
 
@@ -437,10 +459,12 @@ static void steady(struct rt_worker *worker, struct rt_timer *timer)
 	if (region->host.failed || region->stopped) {
 		return;
 	}
+	region->restless = region->hand_count > 0;
 	renew_one(region, now_ms);
 	sh_reconcile(region, now_ms);
 	sh_report_tick(region, now_ms);
-	rt_timer_start(worker, timer, STEADY_MS);
+	region->hurried = region->restless;
+	rt_timer_start(worker, timer, region->restless ? STEADY_MS : CALM_MS);
 }
 
 /* ---- life ---- */
@@ -584,13 +608,13 @@ void sh_region_start(struct sh_region *region, void (*done)(void *arg), void *ar
 	}
 	for (uint32_t i = 0; i < region->member_count; i++) {
 		rt_err err = sh_replica_start(region->members[i].replica, sh_region_now_ms(region));
+		stir(&region->members[i]);
 		if (err != RT_OK) {
 			fail(region, err);
 			return;
 		}
 	}
 	region->running = true;
-	region->stirred = true;
 	if (--region->starting == 0) {
 		done(arg);
 	}

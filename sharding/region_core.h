@@ -50,7 +50,8 @@ struct sh_region {
 	struct rt_timer tick; /* slow: space, idle entities */
 	struct rt_timer beat; /* when the first replica wants it */
 	uint64_t beat_at_ms;
-	bool due, stirred; /* the beat fired; a replica had an input in this turn */
+	bool due;                        /* the beat fired */
+	struct sh_region_shard *stirred; /* replicas that had an input in this turn */
 	struct rt_timer sweep;
 	bool sweeping;
 
@@ -64,6 +65,7 @@ struct sh_region {
 	/* The cluster. */
 	Troupe__Cluster__ClusterTable *table; /* NULL: none yet */
 	struct rt_timer steady;               /* reconcile, report */
+	bool restless, hurried;               /* steady is wanted soon; it is set so */
 	uint64_t report_at_ms;
 	bool report_now;
 	uint64_t up[SH_UP_MAX]; /* nodes that can be reached */
@@ -110,7 +112,9 @@ static inline uint64_t sh_region_now_ms(const struct sh_region *region)
 
 /* ---- region.c ---- */
 /* After any input to a replica: looks at the result. */
-void sh_region_took(struct sh_region *region, rt_err err);
+void sh_region_took(struct sh_region_shard *member, rt_err err);
+/* A peer's message makes no sense: counted, and said now and then. */
+void sh_region_nonsense(struct sh_region *region);
 
 /* ---- region_frame.c ---- */
 /* A frame did not leave. arg: the region. */

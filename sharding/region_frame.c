@@ -11,13 +11,13 @@ static void take_messages(struct sh_region *region, uint64_t from, struct rt_byt
 	while (frame.size > 0 && !region->host.failed) {
 		if (sh_message_decode(&frame, &message, region->records) != RT_OK ||
 			message.head.from != from) {
-			sh_region_took(region, RT_E_PROTO);
+			sh_region_nonsense(region);
 			return;
 		}
 		if (sh_region_owns(region, message.shard)) {
 			struct sh_region_shard *member = sh_region_member(region, message.shard);
 			member->wanted = member->renew;
-			sh_region_took(region, sh_replica_recv(member->replica,
+			sh_region_took(member, sh_replica_recv(member->replica,
 						       sh_region_now_ms(region), &message));
 		}
 	}

@@ -45,6 +45,8 @@ struct sh_region_shard {
 	struct sh_replica *replica;
 	struct sh_batch *batch;
 	bool written; /* has writes in the open round */
+	bool stirred; /* in region->stirred */
+	struct sh_region_shard *next_stirred;
 	void (*failed)(struct sh_region_shard *member, rt_err err); /* a read ended the replica */
 
 	/* ---- from commit to service (serve.c) ---- */
