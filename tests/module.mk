@@ -36,7 +36,7 @@ include tests/models.mk
 
 # Whole groups of replicas in one thread, from a seed: tests/sim/sim.h.
 TEST_TOOLS += tests/sim/sim
-tests/sim/sim_SRCS := $(addprefix tests/sim/,check.c disk.c load.c log.c main.c net.c port.c shape.c trace.c world.c)
+tests/sim/sim_SRCS := $(addprefix tests/sim/,check.c disk.c load.c log.c main.c net.c port.c shape.c trace.c world.c) tests/support/seeds.c
 
 # Whole clusters in one thread, over a store in memory: tests/clustersim/clustersim.h. The store is
 # compared with the real one: two programs that have to say the same.
@@ -44,7 +44,7 @@ mem_SRCS := $(addprefix tests/clustersim/,mem_data.c mem_disk.c mem_indexer.c me
 	mem_writer.c)
 TEST_TOOLS += tests/clustersim/clustersim
 tests/clustersim/clustersim_SRCS := $(addprefix tests/clustersim/,admin.c check.c client.c clock.c history.c \
-	main.c net.c node.c shape.c trace.c world.c) $(mem_SRCS)
+	main.c net.c node.c shape.c trace.c world.c) $(mem_SRCS) tests/support/seeds.c
 TEST_TOOLS += tests/clustersim/conform_mem tests/clustersim/conform_real
 tests/clustersim/conform_mem_SRCS := $(addprefix tests/clustersim/,conform.c conform_main.c conform_mem.c) \
 	$(mem_SRCS)

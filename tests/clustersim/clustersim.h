@@ -24,6 +24,7 @@
 #include "runtime/sched/sim.h"
 #include "sharding/region.h"
 #include "tests/clustersim/mem.h"
+#include "tests/support/seeds.h"
 
 #define CS_NODES    10u /* ids that are given in the life of a world */
 #define CS_WORKERS  2u
@@ -298,7 +299,7 @@ struct cs {
 	uint32_t heap_count, heap_cap;
 	uint64_t event_seq;
 	struct cs_stats *stats;
-	struct cs_trace *trace;
+	struct seeds_trace *trace;
 };
 
 static inline uint32_t cs_below(struct cs *cs, uint64_t bound)
@@ -397,17 +398,6 @@ void cs_history_check(struct cs *cs);
 extern const struct cs_node *cs_clock_node; /* whose turn it is */
 
 /* ---- trace.c ---- */
-struct cs_trace {
-	bool on;     /* format lines at all */
-	bool print;  /* to stdout */
-	bool digest; /* into hash */
-	uint64_t hash;
-	char failure[512];
-	/* The last lines, each ended by a newline; a ring. */
-	uint64_t end;
-	char ring[];
-};
-#define CS_TRACE_RING (8u * 1024u * 1024u)
 void cs_trace_log(void *cs, const char *line); /* what the nodes say */
 void cs_trace_line(struct cs *cs, const char *format, ...) RT_PRINTF(2, 3);
 #define CS_TRACE(cs, ...)                                 \
@@ -416,8 +406,6 @@ void cs_trace_line(struct cs *cs, const char *format, ...) RT_PRINTF(2, 3);
 			cs_trace_line((cs), __VA_ARGS__); \
 		}                                         \
 	} while (0)
-/* Lines of the last `us` before the failure. */
-void cs_trace_dump(const struct cs_trace *trace, uint64_t us, FILE *out);
 RT_NORETURN void cs_fail(struct cs *cs, const char *format, ...) RT_PRINTF(2, 3);
 #define CS_CHECK(cs, cond, ...)                     \
 	do {                                        \

@@ -8,38 +8,12 @@
 #include "sharding/replica.h"
 #include "tests/clustersim/clustersim.h"
 
-static void keep(struct cs_trace *trace, const char *line, size_t size)
-{
-	if (trace->digest) {
-		trace->hash = rt_hash_mix(trace->hash * 31 + rt_hash(line, size));
-	}
-	if (trace->print) {
-		fwrite(line, 1, size, stdout);
-	}
-	if (trace->digest || trace->print) {
-		return;
-	}
-	for (size_t i = 0; i < size; i++) {
-		trace->ring[(trace->end + i) % CS_TRACE_RING] = line[i];
-	}
-	trace->end += size;
-}
-
 void cs_trace_line(struct cs *cs, const char *format, ...)
 {
-	char line[512];
-	int head = snprintf(line, sizeof(line), "%5" PRIu64 ".%06" PRIu64 " ", cs->now / CS_S(1),
-		cs->now % CS_S(1));
 	va_list args;
 	va_start(args, format);
-	int body = vsnprintf(line + head, sizeof(line) - (size_t)head - 1, format, args);
+	seeds_line(cs->trace, cs->now, format, args);
 	va_end(args);
-	size_t size = (size_t)(head + body);
-	if (size > sizeof(line) - 2) {
-		size = sizeof(line) - 2;
-	}
-	line[size++] = '\n';
-	keep(cs->trace, line, size);
 }
 
 void cs_trace_log(void *arg, const char *line)
@@ -50,43 +24,6 @@ void cs_trace_log(void *arg, const char *line)
 		cs_trace_line(cs, "n%u %.*s", cs_clock_node == NULL ? 0 : cs_clock_node->id,
 			(int)strcspn(level, "\n"), level);
 	}
-}
-
-/* A line starts with its time: "   12.345678 ". */
-static uint64_t line_time(const char *line)
-{
-	char *end;
-	uint64_t seconds = strtoull(line, &end, 10);
-	return *end == '.' ? CS_S(seconds) + strtoull(end + 1, NULL, 10) : 0;
-}
-
-void cs_trace_dump(const struct cs_trace *trace, uint64_t us, FILE *out)
-{
-	uint64_t size = trace->end < CS_TRACE_RING ? trace->end : CS_TRACE_RING;
-	char *text = malloc(size + 1);
-	if (text == NULL) {
-		return;
-	}
-	uint64_t newest = 0;
-	uint64_t line = 0;
-	for (uint64_t i = 0; i < size; i++) {
-		text[i] = trace->ring[(trace->end - size + i) % CS_TRACE_RING];
-		text[i + 1] = 0;
-		if (text[i] == '\n') {
-			newest = line_time(text + line);
-			line = i + 1;
-		}
-	}
-	line = 0;
-	for (uint64_t i = 0; i < size; i++) {
-		if (text[i] == '\n') {
-			if (line_time(text + line) + us >= newest) {
-				fwrite(text + line, 1, i + 1 - line, out);
-			}
-			line = i + 1;
-		}
-	}
-	free(text);
 }
 
 static void say_replica(struct cs *cs, const struct cs_node *node, uint32_t group)
@@ -150,10 +87,6 @@ void cs_fail(struct cs *cs, const char *format, ...)
 	if (cs->trace->on) {
 		say_all(cs);
 	}
-	snprintf(cs->trace->failure, sizeof(cs->trace->failure),
-		"seed %" PRIu64 " (%s) at %.6f: %s", cs->seed, cs->shape.name,
-		(double)cs->now / 1e6, text);
 	CS_TRACE(cs, "FAILED: %s", text);
-	fflush(NULL);
-	_exit(3);
+	seeds_failed(cs->trace, cs->seed, cs->shape.name, cs->now, text);
 }

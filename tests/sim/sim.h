@@ -19,6 +19,7 @@
 
 #include "runtime/base/random.h"
 #include "sharding/replica.h"
+#include "tests/support/seeds.h"
 
 #define SIM_NODES   7u
 #define SIM_GROUPS  3u
@@ -272,7 +273,7 @@ struct sim {
 	uint32_t heap_count, heap_cap;
 	uint64_t event_seq;
 	struct sim_stats *stats;
-	struct sim_trace *trace;
+	struct seeds_trace *trace;
 };
 
 #define SIM_MS(n) ((uint64_t)(n)*UINT64_C(1000))
@@ -369,18 +370,6 @@ const char *sim_check_converged(struct sim *sim);
 void sim_check_end(struct sim *sim);
 
 /* ---- trace.c ---- */
-struct sim_trace {
-	bool on;     /* format lines at all */
-	bool print;  /* to stdout */
-	bool digest; /* into hash */
-	uint64_t hash;
-	char failure[512];
-	uint64_t failed_at;
-	/* The last lines, each ended by a newline; a ring. */
-	uint64_t end;
-	char ring[];
-};
-#define SIM_TRACE_RING (8u * 1024u * 1024u)
 void sim_trace_line(struct sim *sim, const char *format, ...) RT_PRINTF(2, 3);
 #define SIM_TRACE(sim, ...)                                 \
 	do {                                                \
@@ -389,8 +378,6 @@ void sim_trace_line(struct sim *sim, const char *format, ...) RT_PRINTF(2, 3);
 		}                                           \
 	} while (0)
 void sim_trace_message(struct sim *sim, const char *what, const struct sh_message *message);
-/* Lines of the last `us` before the failure. */
-void sim_trace_dump(const struct sim_trace *trace, uint64_t us, FILE *out);
 RT_NORETURN void sim_fail(struct sim *sim, const char *format, ...) RT_PRINTF(2, 3);
 #define SIM_CHECK(r, cond, ...)                               \
 	do {                                                  \

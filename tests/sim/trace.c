@@ -7,38 +7,12 @@
 #include "runtime/base/hash.h"
 #include "tests/sim/sim.h"
 
-static void keep(struct sim_trace *trace, const char *line, size_t size)
-{
-	if (trace->digest) {
-		trace->hash = rt_hash_mix(trace->hash * 31 + rt_hash(line, size));
-	}
-	if (trace->print) {
-		fwrite(line, 1, size, stdout);
-	}
-	if (trace->digest || trace->print) {
-		return;
-	}
-	for (size_t i = 0; i < size; i++) {
-		trace->ring[(trace->end + i) % SIM_TRACE_RING] = line[i];
-	}
-	trace->end += size;
-}
-
 void sim_trace_line(struct sim *sim, const char *format, ...)
 {
-	char line[512];
-	int head = snprintf(line, sizeof(line), "%5" PRIu64 ".%06" PRIu64 " ", sim->now / SIM_S(1),
-		sim->now % SIM_S(1));
 	va_list args;
 	va_start(args, format);
-	int body = vsnprintf(line + head, sizeof(line) - (size_t)head - 1, format, args);
+	seeds_line(sim->trace, sim->now, format, args);
 	va_end(args);
-	size_t size = (size_t)(head + body);
-	if (size > sizeof(line) - 2) {
-		size = sizeof(line) - 2;
-	}
-	line[size++] = '\n';
-	keep(sim->trace, line, size);
 }
 
 void sim_trace_message(struct sim *sim, const char *what, const struct sh_message *message)
@@ -60,43 +34,6 @@ void sim_trace_message(struct sim *sim, const char *what, const struct sh_messag
 		(m->flags & SH_FLAG_TRANSFER) != 0 ? " transfer" : "",
 		(m->flags & SH_FLAG_LAST) != 0 ? " last" : "", m->term, m->index, m->log_term,
 		m->count, m->commit, m->hint, m->round, m->stamp);
-}
-
-/* A line starts with its time: "   12.345678 ". */
-static uint64_t line_time(const char *line)
-{
-	char *end;
-	uint64_t seconds = strtoull(line, &end, 10);
-	return *end == '.' ? SIM_S(seconds) + strtoull(end + 1, NULL, 10) : 0;
-}
-
-void sim_trace_dump(const struct sim_trace *trace, uint64_t us, FILE *out)
-{
-	uint64_t size = trace->end < SIM_TRACE_RING ? trace->end : SIM_TRACE_RING;
-	char *text = malloc(size + 1);
-	if (text == NULL) {
-		return;
-	}
-	uint64_t newest = 0;
-	uint64_t line = 0;
-	for (uint64_t i = 0; i < size; i++) {
-		text[i] = trace->ring[(trace->end - size + i) % SIM_TRACE_RING];
-		text[i + 1] = 0;
-		if (text[i] == '\n') {
-			newest = line_time(text + line);
-			line = i + 1;
-		}
-	}
-	line = 0;
-	for (uint64_t i = 0; i < size; i++) {
-		if (text[i] == '\n') {
-			if (line_time(text + line) + us >= newest) {
-				fwrite(text + line, 1, i + 1 - line, out);
-			}
-			line = i + 1;
-		}
-	}
-	free(text);
 }
 
 /* The whole group as it stands. */
@@ -138,13 +75,8 @@ static void say_failure(struct sim *sim, const char *text)
 			say_replica(sim, &sim_node(sim, id)->replicas[g]);
 		}
 	}
-	struct sim_trace *trace = sim->trace;
-	snprintf(trace->failure, sizeof(trace->failure), "seed %" PRIu64 " (%s) at %.6f: %s",
-		sim->seed, sim->shape.name, (double)sim->now / 1e6, text);
-	trace->failed_at = sim->now;
 	SIM_TRACE(sim, "FAILED: %s", text);
-	fflush(NULL);
-	_exit(3);
+	seeds_failed(sim->trace, sim->seed, sim->shape.name, sim->now, text);
 }
 
 void sim_fail(struct sim *sim, const char *format, ...)
