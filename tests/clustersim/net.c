@@ -9,7 +9,10 @@
 
 #include "runtime/base/assert.h"
 #include "runtime/base/hash.h"
+#include "sharding/outgoing.h"
 #include "tests/clustersim/clustersim.h"
+
+#define FULL_OF 1000u /* of so many frames with calls one finds the way full */
 
 /* What a CONN event is about. */
 enum {
@@ -132,6 +135,12 @@ rt_err cs_net_send(void *arg, uint64_t to, enum sh_lane lane, struct rt_bytes by
 	struct cs_conn *conn = &node->out[to];
 	if (!conn->up) {
 		return RT_E_CLOSED;
+	}
+	/* Of calls nothing may be lost by that: nobody ran them. */
+	if (bytes.size > 0 && lane == SH_LANE_CALL && bytes.data[0] == SH_FRAME_CALLS &&
+		cs_below(cs, FULL_OF) == 0) {
+		CS_TRACE(cs, "n%u->n%u is full", node->id, (uint32_t)to);
+		return RT_E_FULL;
 	}
 	cs->stats->frames++;
 	CS_TRACE(cs, "n%u->n%u lane %d %zu bytes %016" PRIx64, node->id, (uint32_t)to, (int)lane,
