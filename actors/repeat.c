@@ -35,8 +35,7 @@ static void answer_from(struct repeat *repeat, const struct ps_record *record)
 	int index = ac_type_command(entity->type, call->in.name);
 	const ProtobufCMessageDescriptor *reply =
 		index < 0 ? NULL : entity->aggregate->commands[index].reply;
-	if (call->in.json && reply != NULL && payload.size > 0 &&
-		pr_json_print(reply, payload, &text, NULL) == RT_OK) {
+	if (call->in.json && reply != NULL && pr_json_print(reply, payload, &text, NULL) == RT_OK) {
 		payload = rt_bytes_of(text.data, text.size);
 	}
 	ac_call_payload(call, payload);
