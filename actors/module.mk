@@ -28,4 +28,5 @@ PROTOS += tests/unit/actors/probe.proto
 tests/unit/actors/test_entity_PROTOS := tests/unit/actors/probe.proto
 tests/unit/actors/test_entity_EXTRA := tests/support/nodecall.c
 tests/unit/actors/test_shard_EXTRA := tests/support/shardbed.c
+tests/unit/actors/test_shard_story_EXTRA := tests/support/shardbed.c
 tests/unit/actors/test_after_EXTRA := tests/support/shardbed.c

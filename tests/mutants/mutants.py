@@ -133,7 +133,7 @@ def lanes(args):
         Lane("directed", sorted(glob.glob("tests/unit/sharding/test_raft_*.c")), 20),
         Lane("host", [source for source in sorted(glob.glob("tests/unit/sharding/test_*.c"))
                       if not re.search(NOT_HOST, source)], 60),
-        Lane("actors", ["tests/unit/actors/test_%s.c" % name for name in ("after", "dedupe", "shard", "unindexed")],
+        Lane("actors", ["tests/unit/actors/test_%s.c" % name for name in ("after", "dedupe", "shard", "shard_story", "unindexed")],
              120),
     ]
     if not args.few and os.path.exists("tests/sim/main.c"):

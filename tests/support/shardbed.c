@@ -459,3 +459,22 @@ uint32_t bed_run(struct bed *bed, struct bed_call *c)
 	}
 	return bed_wait(c);
 }
+
+void bed_end(struct bed_call *c)
+{
+	ac_call_clear(&c->call);
+	uv_sem_destroy(&c->over);
+}
+
+uint32_t bed_ask(struct bed *bed, uint32_t kind, const char *id, const char *name,
+	const char *payload, char *text)
+{
+	struct bed_call c;
+	bed_call(&c, kind, id, name, payload);
+	uint32_t code = bed_run(bed, &c);
+	if (text != NULL) {
+		strcpy(text, c.text);
+	}
+	bed_end(&c);
+	return code;
+}

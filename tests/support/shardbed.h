@@ -77,5 +77,9 @@ uint32_t bed_wait(struct bed_call *c);
 bool bed_is_over(struct bed_call *c);
 /* A whole call: submit, write, commit, wait; the answer's text stays in *c. */
 uint32_t bed_run(struct bed *bed, struct bed_call *c);
+void bed_end(struct bed_call *c); /* frees what it holds */
+/* bed_call to bed_end; text: NULL, or has the room of bed_call's. */
+uint32_t bed_ask(struct bed *bed, uint32_t kind, const char *id, const char *name,
+	const char *payload, char *text);
 
 #endif

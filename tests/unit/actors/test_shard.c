@@ -18,23 +18,10 @@
 
 static struct bed bed;
 
-static void end(struct bed_call *c)
-{
-	ac_call_clear(&c->call);
-	uv_sem_destroy(&c->over);
-}
-
 static uint32_t run(
 	uint32_t kind, const char *id, const char *name, const char *payload, char *text)
 {
-	struct bed_call c;
-	bed_call(&c, kind, id, name, payload);
-	uint32_t code = bed_run(&bed, &c);
-	if (text != NULL) {
-		strcpy(text, c.text);
-	}
-	end(&c);
-	return code;
+	return bed_ask(&bed, kind, id, name, payload, text);
 }
 
 static void assert_balance(const char *id, const char *expected)
@@ -143,10 +130,10 @@ static void make_pending(struct pending *p)
 
 static void end_pending(struct pending *p)
 {
-	end(&p->unknown);
-	end(&p->query);
-	end(&p->refused);
-	end(&p->repeat);
+	bed_end(&p->unknown);
+	bed_end(&p->query);
+	bed_end(&p->refused);
+	bed_end(&p->repeat);
 }
 
 static void assert_rewound(const struct bed_call *c)
@@ -194,7 +181,7 @@ static void what_is_lost_is_forgotten_whole(void **state)
 	bed_command_id(&p.repeat, "y");
 	assert_int_equal(bed_run(&bed, &p.repeat), 0);
 	assert_true(p.repeat.call.out.repeated);
-	end(&p.repeat);
+	bed_end(&p.repeat);
 	/* No snapshot of the lost state, and the index points where it should. */
 	bed_index(&bed);
 	assert_int_equal(run(STATE, "a", "", "", text), 0);
@@ -255,8 +242,8 @@ static void a_record_that_was_taken_back_was_not_written(void **state)
 	assert_int_equal(bed_run(&bed, &open), 0);
 	assert_string_equal(open.text, "{\"balance\":103}");
 	assert_false(open.call.out.repeated);
-	end(&proposed);
-	end(&open);
+	bed_end(&proposed);
+	bed_end(&open);
 }
 
 static void without_a_place_to_move_to_calls_are_answered(void **state)
@@ -294,7 +281,7 @@ static void a_message_in_the_mailbox_is_handed_back_at_its_turn(void **state)
 	assert_nothing_left();
 	bed_lead(&bed, 2);
 	assert_balance("a", "{\"balance\":100}");
-	end(&c);
+	bed_end(&c);
 }
 
 static void release(struct bed *of, void *arg)
@@ -331,8 +318,8 @@ static void a_load_that_is_overtaken_is_thrown_away(void **state)
 	uint32_t counts[5];
 	bed_do(&bed, count, counts);
 	assert_int_equal(counts[0], 1);
-	end(&before);
-	end(&after);
+	bed_end(&before);
+	bed_end(&after);
 }
 
 static void is_paused(struct bed *of, void *arg)
@@ -367,8 +354,8 @@ static void a_pause_at_the_drop_ends_with_the_calls_handed_back(void **state)
 	assert_int_equal(bed_run(&bed, &fresh), 0);
 	assert_int_equal(bed_run(&bed, &behind), 0);
 	assert_string_equal(behind.text, "{\"balance\":101}");
-	end(&fresh);
-	end(&behind);
+	bed_end(&fresh);
+	bed_end(&behind);
 }
 
 static void looks_up(struct bed *of, void *arg)
@@ -400,8 +387,8 @@ static void a_repeat_that_is_being_read_is_answered_all_the_same(void **state)
 	assert_true(again.call.out.repeated);
 	assert_string_equal(again.text, first.text);
 	assert_nothing_left();
-	end(&first);
-	end(&again);
+	bed_end(&first);
+	bed_end(&again);
 }
 
 static void reads_of_the_stream_move_with_the_shard(void **state)
@@ -414,7 +401,7 @@ static void reads_of_the_stream_move_with_the_shard(void **state)
 	bed_do(&bed, bed_submit, &poll);
 	bed_call(&shown, STATE, "a", "", "");
 	assert_int_equal(bed_run(&bed, &shown), 0); /* the poll was read before it, and waits */
-	end(&shown);
+	bed_end(&shown);
 	bed_hold_reads(&bed);
 	bed_call(&page, EVENTS, "a", "", "");
 	bed_call(&shown, STATE, "a", "", "");
@@ -429,9 +416,9 @@ static void reads_of_the_stream_move_with_the_shard(void **state)
 	assert_int_equal(bed_wait(&shown), BED_MOVED);
 	assert_rewound(&page);
 	assert_rewound(&shown);
-	end(&poll);
-	end(&page);
-	end(&shown);
+	bed_end(&poll);
+	bed_end(&page);
+	bed_end(&shown);
 }
 
 static void a_quarantined_entity_leaves_too(void **state)
@@ -481,7 +468,7 @@ static void a_follower_knows_the_ids_of_others(void **state)
 	assert_int_equal(bed_run(&bed, &c), 0);
 	assert_true(c.call.out.repeated);
 	assert_int_equal(c.call.out.offset, 3);
-	end(&c);
+	bed_end(&c);
 	bed_drop(&bed);
 	bed_do(&bed, reset, NULL);
 	bed_do(&bed, find, seen);
@@ -526,7 +513,7 @@ static void exactly_answers_that_rest_on_the_state_are_confirmed(void **state)
 		if (code != cases[i].code || bed.confirms != cases[i].confirms) {
 			fail_msg("case %zu: code %u, %u confirms", i, code, bed.confirms);
 		}
-		end(&c);
+		bed_end(&c);
 	}
 	/* A repeat rests on its record. A stale read of a leader rests on nothing. */
 	struct bed_call c;
@@ -536,12 +523,12 @@ static void exactly_answers_that_rest_on_the_state_are_confirmed(void **state)
 		bed_command_id(&c, "twice");
 		assert_int_equal(bed_run(&bed, &c), 0);
 		assert_int_equal(c.call.out.repeated, i == 1);
-		end(&c);
+		bed_end(&c);
 	}
 	bed_call(&c, QUERY, "a", "Balance", "");
 	bed_do(&bed, bed_read, &c);
 	assert_int_equal(bed_wait(&c), 0);
-	end(&c);
+	bed_end(&c);
 	assert_int_equal(bed.confirms, 0);
 }
 
@@ -587,7 +574,7 @@ static void an_answer_asks_when_what_it_rests_on_is_committed(void **state)
 		bed_do(&bed, i == 0 ? confirmed : handle_anew, NULL);
 		assert_int_equal(bed_wait(&p.query), 0);
 		assert_string_equal(p.query.text, "{\"balance\":105}");
-		end(&p.query);
+		bed_end(&p.query);
 	}
 }
 
@@ -604,7 +591,7 @@ static void who_asks_may_find_the_shard_dropped(void **state)
 	bed_do(&bed, bed_submit, &first);
 	assert_int_equal(bed_wait(&first), 0);
 	assert_nothing_left();
-	end(&first);
+	bed_end(&first);
 	/* From the end of a load, with a second call behind the first. */
 	bed_lead(&bed, 2);
 	bed_hold_reads(&bed);
@@ -616,8 +603,8 @@ static void who_asks_may_find_the_shard_dropped(void **state)
 	assert_int_equal(bed_wait(&first), 0);
 	assert_int_equal(bed_wait(&second), BED_MOVED);
 	assert_nothing_left();
-	end(&first);
-	end(&second);
+	bed_end(&first);
+	bed_end(&second);
 	/* From a commit. */
 	bed_lead(&bed, 3);
 	make_pending(&p);
@@ -652,13 +639,13 @@ static void who_asks_may_find_more_committed(void **state)
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(bed_wait(&deposits[i]), 0);
 		assert_int_equal(deposits[i].call.out.offset, 3 + i);
-		end(&deposits[i]);
+		bed_end(&deposits[i]);
 	}
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(bed_wait(&queries[i]), 0);
 		assert_string_equal(
 			queries[i].text, i == 0 ? "{\"balance\":101}" : "{\"balance\":102}");
-		end(&queries[i]);
+		bed_end(&queries[i]);
 	}
 	bed_commit(&bed, 5);
 	bed_drop(&bed);
@@ -690,201 +677,6 @@ static void what_is_not_indexed_yet_is_read_all_the_same(void **state)
 	assert_non_null(strstr(text, "\"balance\":110"));
 }
 
-/* ---- all of it in any order ---- */
-enum {
-	ACCOUNTS = 5,
-	IDS = 600,
-	CALLS = 2 * IDS, /* two of each id, which may be under way together */
-	ROUNDS = 6000
-};
-
-struct story {
-	struct rt_random random;
-	struct bed_call calls[CALLS];
-	char ids[IDS][16];
-	enum {
-		IDLE,
-		SENT,
-		DONE
-	} state[CALLS];
-	uint64_t term;
-	bool held;
-	uint32_t drops, moved, unknown, repeated;
-};
-
-static uint32_t below(struct story *story, uint32_t bound)
-{
-	return rt_random_below(&story->random, bound);
-}
-
-static void send_call(struct story *story, uint32_t i)
-{
-	static const char *const accounts[ACCOUNTS] = {"r0", "r1", "r2", "r3", "r4"};
-	struct bed_call *c = &story->calls[i];
-	if (story->state[i] != IDLE) {
-		return;
-	}
-	bed_call(c, COMMAND, accounts[i / 2 % ACCOUNTS], "Deposit", "{\"amount\":1}");
-	bed_command_id(c, story->ids[i / 2]);
-	story->state[i] = SENT;
-	bed_do(&bed, bed_submit, c);
-}
-
-static void collect(struct story *story)
-{
-	for (uint32_t i = 0; i < CALLS; i++) {
-		struct bed_call *c = &story->calls[i];
-		if (story->state[i] != SENT || !bed_is_over(c)) {
-			continue;
-		}
-		uint32_t code = bed_wait(c);
-		story->moved += code == BED_MOVED;
-		story->unknown += code == TROUPE__CODE__CODE_UNKNOWN;
-		story->repeated += c->call.out.repeated;
-		if (code != 0 && code != BED_MOVED && code != TROUPE__CODE__CODE_UNKNOWN) {
-			fail_msg("call %u: %u %s", i, code, c->text);
-		}
-		story->state[i] = code == 0 ? DONE : IDLE;
-		if (code != 0) {
-			end(c);
-		}
-	}
-}
-
-static void drop_with_open_round(struct bed *of, void *arg)
-{
-	(void)arg;
-	ac_shard_drop(&of->shard, "dropped", ac_shard_proposed(&of->shard));
-}
-
-static void committed_now(struct bed *of, void *arg)
-{
-	*(uint64_t *)arg = of->shard.committed;
-}
-
-static void commit_some(struct story *story)
-{
-	uint64_t committed = 0, last = ps_store_last_offset(bed.host.store, 1);
-	bed_do(&bed, committed_now, &committed);
-	bed_commit(&bed, committed + below(story, (uint32_t)(last - committed) + 1));
-}
-
-/* The log keeps what was written, or loses some of it, and somebody leads again. */
-static void change_leader(struct story *story)
-{
-	uint64_t committed = 0, last;
-	bed_do(&bed, drop_with_open_round, NULL);
-	story->drops++;
-	if (below(story, 4) == 0) {
-		bed_do(&bed, drop_with_open_round, NULL); /* nobody minds */
-	}
-	bed_discard(&bed);
-	bed_do(&bed, committed_now, &committed);
-	last = ps_store_last_offset(bed.host.store, 1);
-	if (last > committed && below(story, 2) == 0) {
-		bed_cut(&bed, committed + 1 + below(story, (uint32_t)(last - committed)));
-	}
-	bed_lead(&bed, ++story->term);
-}
-
-static void step(struct story *story)
-{
-	uint32_t dice = below(story, 100);
-	if (dice < 50) {
-		send_call(story, below(story, CALLS));
-	} else if (dice < 70) {
-		bed_do(&bed, count, (uint32_t[5]){0});
-	} else if (dice < 80) {
-		bed_write(&bed);
-	} else if (dice < 90) {
-		commit_some(story);
-	} else if (dice < 93) {
-		change_leader(story);
-	} else if (dice < 96 && !story->held) {
-		bed_hold_reads(&bed);
-		story->held = true;
-	} else if (story->held) {
-		bed_release_reads(&bed);
-		story->held = false;
-	}
-	collect(story);
-}
-
-static bool count_id(void *arg, uint64_t offset, struct rt_bytes bytes)
-{
-	uint32_t *times = arg;
-	struct ps_record record;
-	RT_ASSERT(ps_record_decode(bytes, &record) == RT_OK && offset > 0);
-	if (record.command_id.size > 1 && record.command_id.data[0] == 'c') {
-		times[strtoul((const char *)record.command_id.data + 1, NULL, 10)]++;
-	}
-	return true;
-}
-
-static void check_story(struct story *story)
-{
-	uint32_t times[IDS] = {0};
-	uint64_t last = ps_store_last_offset(bed.host.store, 1);
-	assert_err(ps_store_read(bed.host.store, 1, 1, last, count_id, times, NULL), RT_OK);
-	for (uint32_t i = 0; i < IDS; i++) {
-		assert_int_equal(times[i], 1); /* none lost, none done twice */
-	}
-	for (uint32_t i = 0; i < CALLS; i++) {
-		struct rt_bytes bytes;
-		struct ps_record record;
-		assert_err(ps_store_get(bed.host.store, 1, story->calls[i].call.out.offset, &bytes,
-				   NULL),
-			RT_OK);
-		assert_err(ps_record_decode(bytes, &record), RT_OK);
-		assert_true(rt_bytes_equal(record.command_id, rt_bytes_str(story->ids[i / 2])));
-		free((void *)(uintptr_t)bytes.data);
-		end(&story->calls[i]);
-	}
-	for (uint32_t i = 0; i < ACCOUNTS; i++) {
-		char id[4] = {'r', (char)('0' + i)};
-		char balance[40];
-		snprintf(balance, sizeof(balance), "{\"balance\":%u}", IDS / ACCOUNTS);
-		assert_balance(id, balance);
-	}
-}
-
-static void whatever_happens_a_command_is_done_once(void **state)
-{
-	(void)state;
-	static struct story story;
-	const char *given = getenv("SEED");
-	uint64_t seed = given == NULL ? uv_hrtime() : strtoull(given, NULL, 10);
-	story = (struct story){.term = 1};
-	rt_random_seed(&story.random, seed);
-	print_message("SEED=%llu\n", (unsigned long long)seed);
-	for (uint32_t i = 0; i < ACCOUNTS; i++) {
-		assert_int_equal(
-			run(COMMAND, (char[3]){'r', (char)('0' + i)}, "Open", "", NULL), 0);
-	}
-	for (uint32_t i = 0; i < IDS; i++) {
-		snprintf(story.ids[i], sizeof(story.ids[i]), "c%u", i);
-	}
-	bed.host.snapshot_every = 3;
-	for (uint32_t round = 0; round < ROUNDS; round++) {
-		step(&story);
-	}
-	if (story.held) {
-		bed_release_reads(&bed);
-	}
-	for (uint32_t i = 0; i < CALLS; i++) {
-		while (story.state[i] != DONE) {
-			send_call(&story, i);
-			bed_write(&bed);
-			bed_commit(&bed, ps_store_last_offset(bed.host.store, 1));
-			collect(&story);
-		}
-	}
-	print_message("%u drops, %u moved, %u unknown, %u repeated\n", story.drops, story.moved,
-		story.unknown, story.repeated);
-	assert_true(story.moved > 0 && story.unknown > 0 && story.repeated > 0);
-	check_story(&story);
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -905,7 +697,6 @@ int main(void)
 		TEST(who_asks_may_find_the_shard_dropped),
 		TEST(who_asks_may_find_more_committed),
 		TEST(what_is_not_indexed_yet_is_read_all_the_same),
-		TEST(whatever_happens_a_command_is_done_once),
 	};
 	return cmocka_run_group_tests_name("actors/shard", tests, NULL, NULL);
 }
