@@ -81,9 +81,16 @@ static bool has(const Troupe__Cluster__Placement *target, uint64_t node)
 	return false;
 }
 
-/* The next set of members, one change away. False: as it should be. */
-static bool next_members(
-	const Troupe__Cluster__Placement *target, uint64_t self, struct sh_members *set)
+/* Without one more of them the voters still have a majority that answers. */
+static bool may_go(const struct sh_members *set, uint32_t alive, int at)
+{
+	uint32_t without = set->voters & ~(1u << at);
+	return 2 * __builtin_popcount(without & alive) > __builtin_popcount(without);
+}
+
+/* A node that is dead goes before one that lives: else the group may be left with the dead. */
+bool sh_reconcile_next(const Troupe__Cluster__Placement *target, uint64_t self, uint32_t alive,
+	struct sh_members *set)
 {
 	uint32_t strangers = 0;
 	for (int i = 0; i < set->count; i++) {
@@ -98,12 +105,25 @@ static bool next_members(
 		}
 	}
 	for (int i = 0; strangers > 0 && i < set->count; i++) {
-		if (set->node[i] != self && !has(target, set->node[i])) {
+		if (set->node[i] != self && !has(target, set->node[i]) && may_go(set, alive, i)) {
 			sh_members_remove(set, set->node[i]);
 			return true;
 		}
 	}
 	return false;
+}
+
+/* Bit i: member i was heard within an election timeout, or is this node. */
+static uint32_t alive_members(const struct sh_raft *raft)
+{
+	const struct sh_members *members = &sh_raft_members(raft)->members;
+	uint32_t alive = 0;
+	for (int i = 0; i < members->count; i++) {
+		bool heard = members->node[i] == raft->settings.node ||
+			     raft->now - raft->peers[i].heard_at <= raft->settings.election_ms;
+		alive |= (uint32_t)heard << i;
+	}
+	return alive;
 }
 
 static void change_members(struct sh_region_shard *member, const struct sh_members *next)
@@ -128,7 +148,7 @@ static void step(
 	struct sh_region *region = sh_region_of(member);
 	const struct sh_raft *raft = sh_replica_raft(member->replica);
 	struct sh_members set = sh_raft_members(raft)->members;
-	if (next_members(target, region->options.node, &set)) {
+	if (sh_reconcile_next(target, region->options.node, alive_members(raft), &set)) {
 		region->restless = true;
 		change_members(member, &set);
 		return;

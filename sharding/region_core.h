@@ -178,6 +178,10 @@ void sh_reconcile(struct sh_region *region, uint64_t now_ms);
 /* At the end of each turn: hand-overs that can begin, or are over. */
 void sh_reconcile_turn(struct sh_region *region, uint64_t now_ms);
 void sh_reconcile_over(struct sh_region_shard *member);
+/* The next set of members on the way to the target, one change away. alive: bit i: member i
+ * answers. False: it is as it should be, or nothing can be done now. */
+bool sh_reconcile_next(const Troupe__Cluster__Placement *target, uint64_t self, uint32_t alive,
+	struct sh_members *set);
 
 /* ---- ask.c ---- */
 RT_NODISCARD rt_err sh_ask_open(struct sh_region *region);

@@ -117,17 +117,19 @@ struct paper {
 	} * details;
 };
 
+/* What is committed: a change that is not may never be, and who was to go must not leave before. */
 static void describe_members(
 	const struct sh_raft *raft, Troupe__Cluster__ReplicaReport *out, struct detail *detail)
 {
-	const struct sh_raft_set *set = sh_raft_members(raft);
+	const struct sh_raft_set *set = sh_raft_members_at(raft, raft->commit);
+	const struct sh_members *now = &sh_raft_members(raft)->members;
 	for (int i = 0; i < set->members.count; i++) {
-		const struct sh_raft_peer *peer = &raft->peers[i];
+		int at = sh_members_find(now, set->members.node[i]);
 		bool self = set->members.node[i] == raft->settings.node;
 		detail->nodes[i] = set->members.node[i];
 		detail->votes[i] = (set->members.voters >> i & 1) != 0;
-		detail->match[i] = self ? raft->stored : peer->match;
-		detail->silent[i] = self ? 0 : raft->now - peer->heard_at;
+		detail->match[i] = self ? raft->stored : at < 0 ? 0 : raft->peers[at].match;
+		detail->silent[i] = self || at < 0 ? 0 : raft->now - raft->peers[at].heard_at;
 	}
 	out->leading = true;
 	out->members_index = set->index;
