@@ -113,14 +113,17 @@ bool sh_reconcile_next(const Troupe__Cluster__Placement *target, uint64_t self, 
 	return false;
 }
 
-/* Bit i: member i was heard within an election timeout, or is this node. */
+/* Bit i: member i acknowledged something in this term, and within an election timeout, or is this
+ * node. A new leader has yet to hear who lives. */
 static uint32_t alive_members(const struct sh_raft *raft)
 {
 	const struct sh_members *members = &sh_raft_members(raft)->members;
 	uint32_t alive = 0;
 	for (int i = 0; i < members->count; i++) {
+		const struct sh_raft_peer *peer = &raft->peers[i];
 		bool heard = members->node[i] == raft->settings.node ||
-			     raft->now - raft->peers[i].heard_at <= raft->settings.election_ms;
+			     (peer->match > 0 &&
+				     raft->now - peer->heard_at <= raft->settings.election_ms);
 		alive |= (uint32_t)heard << i;
 	}
 	return alive;

@@ -79,11 +79,13 @@ static bool may_lose(struct cs *cs, uint32_t id)
 	return true;
 }
 
-/* Its machine burns down. Only one at a time: the next one has to wait until it is replaced. */
+/* Its machine burns down. Only one at a time: the next one has to wait until it is replaced. With
+ * fewer than three replicas no loss is survived: a group on its way from three voters to two needs
+ * both of these from the moment on at which its leader wants it. */
 void cs_admin_lose(struct cs *cs)
 {
 	uint32_t id = spare(cs);
-	if (id == 0 || cs->losing || !cs->nodes[id].up || !may_lose(cs, id) ||
+	if (id == 0 || cs->shape.replication < 3 || cs->losing || !cs->nodes[id].up || !may_lose(cs, id) ||
 		!enqueue(cs, "Remove", id, 0)) {
 		return;
 	}
