@@ -39,8 +39,8 @@ static void stir(struct sh_region_shard *member)
 {
 	if (!member->stirred) {
 		member->stirred = true;
-		member->next_stirred = sh_region_of(member)->stirred;
-		sh_region_of(member)->stirred = member;
+		member->next_stirred = sh_region_of(member)->first_stirred;
+		sh_region_of(member)->first_stirred = member;
 	}
 }
 
@@ -332,9 +332,9 @@ static void beat(struct rt_worker *worker, struct rt_timer *timer)
 static void arm(struct sh_region *region)
 {
 	uint64_t next = region->beat_at_ms;
-	while (region->stirred != NULL) {
-		struct sh_region_shard *member = region->stirred;
-		region->stirred = member->next_stirred;
+	while (region->first_stirred != NULL) {
+		struct sh_region_shard *member = region->first_stirred;
+		region->first_stirred = member->next_stirred;
 		member->stirred = false;
 		uint64_t at = sh_replica_next_timeout(member->replica);
 		next = at < next ? at : next;
@@ -427,7 +427,7 @@ static void end_of_turn(struct rt_worker *worker, void *arg)
 	if (host->memory > host->memory_max) {
 		ac_host_trim(host);
 	}
-	if (region->stirred != NULL && !host->failed) {
+	if (region->first_stirred != NULL && !host->failed) {
 		arm(region);
 	}
 	if ((region->restless || region->report_now) && !region->hurried) {

@@ -50,8 +50,8 @@ struct sh_region {
 	struct rt_timer tick; /* slow: space, idle entities */
 	struct rt_timer beat; /* when the first replica wants it */
 	uint64_t beat_at_ms;
-	bool due;                        /* the beat fired */
-	struct sh_region_shard *stirred; /* replicas that had an input in this turn */
+	bool due;                              /* the beat fired */
+	struct sh_region_shard *first_stirred; /* replicas that had an input in this turn */
 	struct rt_timer sweep;
 	bool sweeping;
 

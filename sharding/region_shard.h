@@ -45,7 +45,7 @@ struct sh_region_shard {
 	struct sh_replica *replica;
 	struct sh_batch *batch;
 	bool written; /* has writes in the open round */
-	bool stirred; /* in region->stirred */
+	bool stirred; /* in region->first_stirred */
 	struct sh_region_shard *next_stirred;
 	void (*failed)(struct sh_region_shard *member, rt_err err); /* a read ended the replica */
 

@@ -85,8 +85,8 @@ static bool may_lose(struct cs *cs, uint32_t id)
 void cs_admin_lose(struct cs *cs)
 {
 	uint32_t id = spare(cs);
-	if (id == 0 || cs->shape.replication < 3 || cs->losing || !cs->nodes[id].up || !may_lose(cs, id) ||
-		!enqueue(cs, "Remove", id, 0)) {
+	if (id == 0 || cs->shape.replication < 3 || cs->losing || !cs->nodes[id].up ||
+		!may_lose(cs, id) || !enqueue(cs, "Remove", id, 0)) {
 		return;
 	}
 	CS_TRACE(cs, "n%u is LOST", id);

@@ -328,7 +328,8 @@ static void chunk_of(const struct rig *rig, struct rt_bytes *script, struct sh_m
 
 static void send_one(struct rig *rig, struct rt_bytes *script, uint32_t type)
 {
-	static const uint8_t flags[SH_MSG_TYPES] = {[SH_MSG_APPEND_RESULT] = SH_FLAG_REJECT | SH_FLAG_BEHIND,
+	static const uint8_t flags[SH_MSG_TYPES] = {
+		[SH_MSG_APPEND_RESULT] = SH_FLAG_REJECT | SH_FLAG_BEHIND,
 		[SH_MSG_VOTE] = SH_FLAG_PRE | SH_FLAG_TRANSFER,
 		[SH_MSG_VOTE_RESULT] = SH_FLAG_PRE | SH_FLAG_GRANTED};
 	struct rt_bytes made[SCRIPT_RECORDS];
