@@ -120,6 +120,13 @@ static void on_members(void *arg, const struct sh_raft_set *set, bool removed)
 	}
 }
 
+/* An answer that may not leave: nothing of it must be left when another is made. */
+static void unsay(struct ac_host *host, struct ac_call *call)
+{
+	ac_call_rewind(call);
+	host->moved(host, call);
+}
+
 static void on_readable(void *arg, void *ticket, rt_err err, uint64_t index)
 {
 	struct sh_region_shard *member = arg;
@@ -129,7 +136,7 @@ static void on_readable(void *arg, void *ticket, rt_err err, uint64_t index)
 	if (err == RT_OK) {
 		ac_answer_confirmed(host, ticket);
 	} else {
-		host->moved(host, ticket);
+		unsay(host, ticket);
 	}
 }
 
@@ -183,7 +190,7 @@ static bool confirm(struct ac_host *host, struct ac_shard *shard, struct ac_call
 	rt_err err = sh_replica_linearize(member->replica, now_ms, call);
 	stir(member);
 	if (err != RT_OK && region->readable != call) {
-		call_moved(host, call);
+		unsay(host, call);
 	}
 	return false;
 }

@@ -487,6 +487,8 @@ void cs_client_answer(struct cs *cs, struct cs_event *event)
 	struct cs_op *op = op_of(cs, reply->attempt.op);
 	cs->stats->answers++;
 	op->unrun += ran_not(answer->code);
+	CS_CHECK(cs, answer->code != TROUPE__CODE__CODE_OK || answer->error[0] == 0,
+		"op %u is done, and yet its answer says: %s", op->id, answer->error);
 	CS_TRACE(cs,
 		"c%u %u is answered code %u seq %" PRIu64 " at %" PRIu64 " balance %" PRId64
 		"%s by n%" PRIu64 " %s",
