@@ -53,7 +53,8 @@ struct seeds_program {
 int seeds_main(int argc, char **argv, const struct seeds_program *program);
 
 /* A line with its time in microseconds in front. Only when trace->on. */
-void seeds_line(struct seeds_trace *trace, uint64_t now_us, const char *format, va_list args);
+void seeds_line(struct seeds_trace *trace, uint64_t now_us, const char *format, va_list args)
+	RT_PRINTF(3, 0);
 /* The seed failed; ends the process. */
 RT_NORETURN void seeds_failed(struct seeds_trace *trace, uint64_t seed, const char *shape,
 	uint64_t now_us, const char *text);

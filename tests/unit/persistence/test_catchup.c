@@ -196,6 +196,14 @@ static void signal_passage(struct rt_worker *worker, struct rt_post *post)
 	uv_sem_post(&((struct node *)(void *)post)->finished);
 }
 
+/* What the worker was given before is done. */
+static void pass(struct node *node)
+{
+	node->start.run = signal_passage;
+	rt_worker_post_always(rt_system_worker(node->system, 0), &node->start);
+	uv_sem_wait(&node->finished);
+}
+
 /* Who was told would serve from an index with holes. */
 static void it_never_ends_when_the_index_failed(void **state)
 {
@@ -216,11 +224,10 @@ static void it_never_ends_when_the_index_failed(void **state)
 		ps_store_stats(world->store, &stats);
 		uv_sleep(1);
 	}
-	ps_indexer_stop(node->indexer); /* what it posted is in front of the next post */
+	pass(node); /* it stages nothing any more */
+	ps_indexer_stop(node->indexer);
 	node->indexer = NULL;
-	node->start.run = signal_passage;
-	rt_worker_post_always(rt_system_worker(node->system, 0), &node->start);
-	uv_sem_wait(&node->finished);
+	pass(node); /* behind what the indexer posted */
 	assert_false(node->done);
 	assert_int_equal(ps_store_index_watermark(world->store, 1), 0);
 }
