@@ -122,7 +122,10 @@ static void check_leader(struct cs_node *node, uint32_t group, const struct sh_r
 {
 	struct cs *cs = node->cs;
 	struct cs_truth *truth = &cs->truth[group];
-	if (raft->term == node->seen[group].led_term) {
+	bool alone = sh_members_voter_count(&sh_raft_members(raft)->members) == 1;
+	/* Who votes for itself only leads before that vote is durable. Nothing leaves before it is,
+	 * and a crash until then makes it as if it had never led. */
+	if (raft->term == node->seen[group].led_term || (alone && raft->stored < raft->noop)) {
 		return;
 	}
 	node->seen[group].led_term = raft->term;
