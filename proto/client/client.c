@@ -248,12 +248,6 @@ static void leave(struct troupe_client *client, struct chores *chores)
 
 /* ---- answers ------------------------------------------------------------------------------- */
 
-static bool may_retry(uint32_t code)
-{
-	return code == TROUPE_BUSY || code == TROUPE_UNAVAILABLE || code == TROUPE_UNKNOWN ||
-	       code == TROUPE_TIMEOUT;
-}
-
 /* Lock held. Twice as long with each try, and a random half of it, so that clients spread. */
 static void back_off(struct troupe_client *client, struct pr_pending *pending, uint32_t at_least_ms)
 {
@@ -281,7 +275,7 @@ static void enqueue(struct troupe_client *client, struct pr_pending *pending)
 static void settle(
 	struct pr_pending *pending, const struct pr_answer *view, struct pr_pending **again)
 {
-	if (!may_retry(view->code)) {
+	if (!pr_may_retry(view->code)) {
 		pr_pending_finish_answered(pending, view);
 		return;
 	}

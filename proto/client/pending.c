@@ -136,6 +136,12 @@ void pr_pending_finish_answered(struct pr_pending *pending, const struct pr_answ
 	finish(pending, &answer);
 }
 
+bool pr_may_retry(uint32_t code)
+{
+	return code == TROUPE_BUSY || code == TROUPE_UNAVAILABLE || code == TROUPE_UNKNOWN ||
+	       code == TROUPE_TIMEOUT;
+}
+
 void pr_queue_push(struct pr_queue *queue, struct pr_pending *pending)
 {
 	pending->queue_next = NULL;

@@ -68,6 +68,9 @@ void pr_pending_finish_answered(struct pr_pending *pending, const struct pr_answ
 void pr_pending_finish_own(struct pr_pending *pending, int code, const char *error);
 void pr_pending_finish_expired(struct pr_pending *pending);
 
+/* Answered so, a call may be tried again with the same command id. */
+bool pr_may_retry(uint32_t code);
+
 void pr_queue_push(struct pr_queue *queue, struct pr_pending *pending);
 void pr_queue_remove(struct pr_queue *queue, struct pr_pending *pending);
 

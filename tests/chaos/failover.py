@@ -112,7 +112,6 @@ class Rig:
 		new.wait_ready()
 		new.member = True
 		self.cluster.wait_settled(90, even=True)
-		self.sleep(self.got.calm)  # what moved is wiped where it was: one shard a second and worker
 		node = self.rnd.choice([n for n in self.cluster.members() if n is not new])
 		event = self.event("drain", node)
 		number = self.cluster.status().number[node.k]
@@ -212,7 +211,6 @@ def main():
 	args.add_argument("--drains", type=int, default=3)
 	args.add_argument("--seed", type=int)
 	args.add_argument("--shards", type=int, default=64)
-	args.add_argument("--calm", type=float, default=15, help="seconds between a move to a new node and a drain")
 	args.add_argument("--slack", type=float, default=1, help="limits are so many times as high")
 	got = args.parse_args()
 	seed = rig.seed_of(got.seed)

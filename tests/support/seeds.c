@@ -244,21 +244,22 @@ static void stop_all(const pid_t *pids)
 	}
 }
 
-/* Waits for a job to end, with lines of progress meanwhile. */
+/* Waits for a job to end, with lines of progress meanwhile. SIGCHLD is blocked, so that one that
+ * ends between the two calls is not missed. */
 static pid_t wait_for_any(int *status, double began, uint32_t failed)
 {
-	static double next;
+	const struct timespec patience = {.tv_sec = opt.progress_seconds};
+	sigset_t child;
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
 	for (;;) {
-		bool progress = opt.progress_seconds > 0;
-		pid_t pid = waitpid(-1, status, progress ? WNOHANG : 0);
+		pid_t pid = waitpid(-1, status, opt.progress_seconds > 0 ? WNOHANG : 0);
 		if (pid != 0) {
 			return pid;
 		}
-		if (seconds() >= next) {
-			next = seconds() + opt.progress_seconds;
+		if (sigtimedwait(&child, NULL, &patience) < 0) {
 			say_sum(began, failed, stderr);
 		}
-		nanosleep(&(struct timespec){.tv_nsec = 200 * 1000 * 1000}, NULL);
 	}
 }
 
@@ -375,7 +376,11 @@ int seeds_main(int argc, char **argv, const struct seeds_program *what)
 {
 	program = what;
 	RT_ASSERT(what->stat_count > 0 && what->stat_count <= SEEDS_STATS);
+	sigset_t child;
 	parse(argc, argv);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	RT_ASSERT(sigprocmask(SIG_BLOCK, &child, NULL) == 0);
 	shared = map(sizeof(*shared));
 	for (uint32_t i = 0; i < opt.jobs; i++) {
 		traces[i] = map(sizeof(*traces[i]) + SEEDS_RING);
