@@ -189,7 +189,7 @@ class Driver:
             passed = ran - bad - skipped
         elif own:
             passed, bad = int(own[-1][0]), int(own[-1][1])
-        names = re.findall(r"^(?:FAIL|ERROR): (\w+)", text, re.M)
+        names = [n.strip() for n in re.findall(r"^(?:FAIL|ERROR): ([^(\n]+)", text, re.M)]
         for i in range(passed):
             self.result.add("%s: passed %d" % (path, i + 1), True)
         for i in range(bad):

@@ -3,8 +3,8 @@
 
     all.py [--short] [--seed N]
 
-Ends with one line "N passed, N failed"; a run that this machine cannot do is skipped, with the
-reason. TROUPED names the daemon; otherwise the release build is used.
+Ends with what failed and one line "N passed, N failed"; a run that this machine cannot do is
+skipped, with the reason. TROUPED names the daemon; otherwise the release build is used.
 """
 import argparse
 import os
@@ -17,6 +17,7 @@ sys.path.insert(0, HERE)
 import rig
 
 SKIPPED = 77
+LAST_LINES = 30  # of a failed run, said again at the end
 CLUSTER_SECONDS = int(os.environ.get("CHAOS_SECONDS") or 1800)
 
 # name, program and its arguments, seconds it may take
@@ -61,8 +62,8 @@ SHORT = (
 
 
 def one(name, words, seconds, seed):
-	"""Runs it; True, False, or None when it was skipped. Its output is indented, so that nobody
-	takes its summary for ours."""
+	"""Runs it; "ok", "FAILED" or "SKIPPED", and its last lines. Its output is indented, so that
+	nobody takes its summary for ours."""
 	if seed is not None and not words[0].startswith("test_"):
 		words = [*words, "--seed", str(seed)]
 	begin = time.monotonic()
@@ -75,10 +76,10 @@ def one(name, words, seconds, seed):
 		run.terminate()
 		said, _ = run.communicate()
 		said += f"\ntimed out after {seconds} s"
-	print("".join(f"  {line}\n" for line in said.splitlines() if line), end="")
+	lines = [f"  {line}" for line in said.splitlines() if line]
 	result = {0: "ok", SKIPPED: "SKIPPED"}.get(run.returncode, "FAILED")
-	print(f"{result} {name} ({time.monotonic() - begin:.0f} s)", flush=True)
-	return {"ok": True, "SKIPPED": None}.get(result, False)
+	print(*lines, f"{result} {name} ({time.monotonic() - begin:.0f} s)", sep="\n", flush=True)
+	return result, lines[-LAST_LINES:]
 
 
 def main(short=False):
@@ -90,10 +91,15 @@ def main(short=False):
 		print(f"no daemon at {rig.program('trouped')}: make, or set TROUPED")
 		print("0 passed, 1 failed")
 		return 1
-	results = [one(*run, got.seed) for run in (SHORT if short or got.short else FULL)]
-	passed, failed = results.count(True), results.count(False)
-	print(f"{passed} passed, {failed} failed")
-	return 1 if failed else 0
+	results = []
+	failures = []
+	for name, words, seconds in SHORT if short or got.short else FULL:
+		result, last = one(name, words, seconds, got.seed)
+		results.append(result)
+		if result == "FAILED":
+			failures += [f"FAIL: {name}", *last]
+	print(*failures, f"{results.count('ok')} passed, {results.count('FAILED')} failed", sep="\n")
+	return 1 if failures else 0
 
 
 if __name__ == "__main__":

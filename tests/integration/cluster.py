@@ -109,17 +109,25 @@ class ClusterTest(unittest.TestCase):
         result = run_troupe("cluster", "status", "--json", "--timeout", "5", url=self.url)
         return result.answer if result.code == DONE else None
 
+    def wait_for(self, condition, look):
+        """Looks until the condition holds of what is seen, or for too long; what was seen last."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            seen = look()
+            if condition(seen) or time.monotonic() >= deadline:
+                return seen
+            time.sleep(0.1)
+
     def wait_status(self, condition, what):
         """Looks until the condition holds of a status; that one."""
-        deadline = time.monotonic() + PATIENCE
-        last = None
-        while time.monotonic() < deadline:
-            last = self.status() or last
-            if last is not None and condition(last):
-                return last
-            time.sleep(0.1)
-        table = run_troupe("cluster", "status", "--shards", "--timeout", "5", url=self.url)
-        self.fail("in vain waited until %s\n%s%s%s" % (what, table.out, table.err, self.logs()))
+        def good(status):
+            return status is not None and condition(status)
+
+        last = self.wait_for(good, self.status)
+        if not good(last):
+            table = run_troupe("cluster", "status", "--shards", "--timeout", "5", url=self.url)
+            self.fail("in vain waited until %s\n%s%s%s" % (what, table.out, table.err, self.logs()))
+        return last
 
     def wait_even(self, up, copies=3):
         """So many nodes are up, and each shard is where it should be and led by who should."""
@@ -199,9 +207,12 @@ class AsOne(ClusterTest):
     def test_a_feed_has_the_events_of_all_nodes(self):
         nodes = self.start(3)
         opened = self.open_accounts("feed", 12)
+        expected = sorted(s["commandId"] for s in opened.values())
         for node in nodes:
-            events = self.call("feed", "--type", "account", url=node.url).lines
-            self.assertEqual(sorted(e["commandId"] for e in events), sorted(s["commandId"] for s in opened.values()))
+            # A follower hears of the last commits with the next heartbeat.
+            found = self.wait_for(lambda ids: len(ids) >= len(expected), lambda: sorted(
+                e["commandId"] for e in self.call("feed", "--type", "account", url=node.url).lines))
+            self.assertEqual(found, expected)
 
 
 class Losses(ClusterTest):
