@@ -231,7 +231,8 @@ void mem_indexer_run(struct ps_indexer *indexer)
 	}
 	indexer->due = MEM_NEVER;
 	write_all(indexer);
-	while (indexer->barriers != NULL) {
+	/* Who waits for rows that will never be there waits for the end of the process. */
+	while (indexer->barriers != NULL && !indexer->store->base.failed) {
 		struct ps_barrier *barrier = indexer->barriers;
 		indexer->barriers = barrier->next;
 		barrier->post.next = NULL;
