@@ -7,6 +7,9 @@ $(foreach t,$(unit_names),$(eval $(t)_SRCS := $(t).c $(TEST_SUPPORT) $($(t)_EXTR
 # Aggregates are tested given / when / then.
 $(foreach t,$(filter tests/unit/actors/account/% tests/unit/actors/calculator/%,$(unit_names)), \
 	$(eval $(t)_SRCS += tests/support/given.c))
+# Actors are tested in the simulator.
+$(foreach t,tests/unit/runtime/test_actor tests/unit/runtime/test_ask, \
+	$(eval $(t)_SRCS += tests/support/actorbed.c))
 # The Raft core is tested on a bench.
 $(foreach t,$(filter tests/unit/sharding/test_raft%,$(unit_names)), \
 	$(eval $(t)_SRCS += $(wildcard tests/support/raftbed*.c)))
