@@ -22,6 +22,7 @@ import wire as w
 RETRY = {w.BUSY, w.UNAVAILABLE, w.UNKNOWN, w.TIMEOUT}
 # After these an attempt may still take effect, so a later refusal proves nothing about it.
 OPEN_ENDED = {w.UNKNOWN, w.TIMEOUT}
+FIRST_MONEY = 50_000  # on every account
 
 
 class Plan:
@@ -263,14 +264,18 @@ def client_main(plan, number, acked, stop):
 
 
 def open_accounts(plan, stop):
-	"""Opens every account and puts some money on it; part of the history, as one more client."""
+	"""Opens every account, puts some money on it and asks for more than that; part of the history,
+	as one more client. The refusals are clear ones, which a short run under faults may not have."""
 	acked = [0] * (plan.clients + 1)
 	client = Client(plan, plan.clients, acked, stop)
 	for entity in plan.entities():
 		client.ready.append(Pending(client.fresh(), entity, "open"))
 	client.drain()
 	for entity in plan.entities():
-		client.ready.append(client.deposit(client.fresh(), entity, 50_000))
+		client.ready.append(client.deposit(client.fresh(), entity, FIRST_MONEY))
+	client.drain()
+	for entity in plan.entities():
+		client.ready.append(Pending(client.fresh(), entity, "atm", FIRST_MONEY + 1))
 	client.finish()
 	if client.odd or sum(acked) != 2 * len(plan.entities()):
 		raise RuntimeError(f"accounts cannot be opened: {acked[-1]} answers, {client.odd}")
