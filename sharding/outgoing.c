@@ -49,6 +49,12 @@ static struct sh_outgoing_peer *find(struct sh_outgoing *out, uint64_t node)
 	return &out->peers[out->count++];
 }
 
+/* Answers are waited for: who asked may be connected to this node before this node is to it. */
+static bool may_wait(enum sh_outgoing_kind kind, const struct gathered *frame)
+{
+	return kind == SH_OUTGOING_ANSWERS && frame->size <= SH_ANSWERS_KEPT;
+}
+
 static void send(
 	struct sh_outgoing *out, uint64_t node, enum sh_outgoing_kind kind, struct gathered *frame)
 {
@@ -56,10 +62,13 @@ static void send(
 		return;
 	}
 	struct rt_bytes bytes = rt_bytes_of(frame->bytes, frame->size);
-	frame->size = 0;
 	if (out->wire->send(out->wire->arg, node, lane_of[kind], bytes) != RT_OK) {
+		if (may_wait(kind, frame)) {
+			return;
+		}
 		out->lost(out->arg, node, kind);
 	}
+	frame->size = 0;
 	if (frame->cap > ROOM_KEPT) { /* One burst is no reason to stay large. */
 		free(frame->bytes);
 		*frame = (struct gathered){0};
@@ -95,6 +104,11 @@ uint8_t *sh_outgoing_room(
 	frame->size += size;
 	out->dirty = true;
 	return at;
+}
+
+void sh_outgoing_up(struct sh_outgoing *out)
+{
+	out->dirty = true;
 }
 
 void sh_outgoing_flush(struct sh_outgoing *out)

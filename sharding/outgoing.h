@@ -4,7 +4,8 @@
  *
  * Threads: the worker.
  * Memory:  copies nothing twice: who says something writes it straight into the frame.
- * Limits:  SH_FRAME_MAX bytes a frame; a fuller one is sent before the turn ends.
+ * Limits:  SH_FRAME_MAX bytes a frame; a fuller one is sent before the turn ends. Answers that the
+ *          wire does not take stay, up to SH_ANSWERS_KEPT bytes for a node, and go with the next.
  */
 #ifndef SHARDING_OUTGOING_H
 #define SHARDING_OUTGOING_H
@@ -31,6 +32,8 @@ enum sh_frame_kind {
 	SH_FRAME_SNAPSHOTS /* troupe.cluster.EntitySnapshots */
 };
 
+#define SH_ANSWERS_KEPT 65536u
+
 struct sh_outgoing_peer;
 struct sh_outgoing {
 	const struct sh_wire *wire;
@@ -45,6 +48,8 @@ struct sh_outgoing {
 /* Room for size bytes behind what is there already. NULL: no memory, or too large for a frame. */
 uint8_t *sh_outgoing_room(
 	struct sh_outgoing *out, uint64_t node, enum sh_outgoing_kind kind, size_t size);
+/* A connection stands: what was kept goes with the next flush. */
+void sh_outgoing_up(struct sh_outgoing *out);
 /* Sends what was gathered. */
 void sh_outgoing_flush(struct sh_outgoing *out);
 void sh_outgoing_done(struct sh_outgoing *out);

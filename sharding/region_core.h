@@ -167,9 +167,14 @@ void sh_calls_route(struct sh_region_shard *member, uint64_t leader, uint64_t te
 bool sh_calls_check(const struct ac_registry *registry, struct ac_call *call);
 
 /* ---- report.c ---- */
-void sh_report_table(struct sh_region *region, uint64_t from, struct rt_bytes packed);
+/* Of the coordinator, or of a node that has it from there. */
+void sh_report_table(struct sh_region *region, struct rt_bytes packed);
 void sh_report_link(struct sh_region *region, uint64_t node, bool up);
 void sh_report_tick(struct sh_region *region, uint64_t now_ms);
+/* Who reports here although another node coordinates may have missed a table, and cannot be given
+ * it by a coordinator that it refuses, as it has not heard of that member: it gets the one of here.
+ */
+void sh_report_relay(struct sh_region *region, uint64_t from, struct rt_bytes report);
 const Troupe__Cluster__Placement *sh_report_target(const struct sh_region *region, uint32_t group);
 void sh_report_done(struct sh_region *region);
 

@@ -42,9 +42,10 @@ void sh_region_frame(
 		sh_calls_answers(region, from, body);
 		return;
 	case SH_FRAME_TABLE:
-		sh_report_table(region, from, body);
+		sh_report_table(region, body);
 		return;
 	case SH_FRAME_REPORT:
+		sh_report_relay(region, from, body);
 		sh_ask_report(region, from, body);
 		return;
 	case SH_FRAME_SNAPSHOTS:
@@ -133,6 +134,9 @@ void sh_region_link(struct sh_region *region, uint64_t node, bool up)
 	if (!region->stopped) {
 		sh_report_link(region, node, up);
 		sh_calls_link(region, node, up);
+		if (up) {
+			sh_outgoing_up(&region->outgoing);
+		}
 	}
 }
 

@@ -2,11 +2,13 @@
 #include <stdlib.h>
 
 #include "persistence/writer.h"
+#include "proto/field.h"
 #include "proto/guard.h"
 #include "runtime/base/log.h"
 #include "sharding/region_core.h"
 
-#define REPORT_MS 500u
+#define REPORT_MS     500u
+#define VERSION_FIELD 4u /* of a report */
 
 /* ---- tables ---- */
 static bool is_newer(const struct sh_region *region, const Troupe__Cluster__ClusterTable *table)
@@ -16,11 +18,9 @@ static bool is_newer(const struct sh_region *region, const Troupe__Cluster__Clus
 	       (table->term == now->term && table->version >= now->version);
 }
 
-static bool makes_sense(
-	const struct sh_region *region, uint64_t from, const Troupe__Cluster__ClusterTable *table)
+static bool makes_sense(const struct sh_region *region, const Troupe__Cluster__ClusterTable *table)
 {
-	return table->state != NULL && table->coordinator == from &&
-	       table->state->shard_count == region->options.shard_count &&
+	return table->state != NULL && table->state->shard_count == region->options.shard_count &&
 	       table->state->n_placements <= region->group_count;
 }
 
@@ -64,13 +64,13 @@ static void keep(struct sh_region *region, struct rt_bytes packed)
 	}
 }
 
-void sh_report_table(struct sh_region *region, uint64_t from, struct rt_bytes packed)
+void sh_report_table(struct sh_region *region, struct rt_bytes packed)
 {
 	Troupe__Cluster__ClusterTable *table = NULL;
 	if (pr_guard_check(&troupe__cluster__cluster_table__descriptor, packed, NULL) == RT_OK) {
 		table = troupe__cluster__cluster_table__unpack(NULL, packed.size, packed.data);
 	}
-	if (table == NULL || !makes_sense(region, from, table) || !is_newer(region, table)) {
+	if (table == NULL || !makes_sense(region, table) || !is_newer(region, table)) {
 		if (table != NULL) {
 			troupe__cluster__cluster_table__free_unpacked(table, NULL);
 		}
@@ -282,4 +282,38 @@ void sh_report_tick(struct sh_region *region, uint64_t now_ms)
 		region->report_at_ms = now_ms + REPORT_MS;
 		send_report(region, coordinator(region));
 	}
+}
+
+/* ---- a table for who missed it ---- */
+/* Of the table that the reporter has; false: not a report. */
+static bool version_of(struct rt_bytes report, uint64_t *out)
+{
+	struct pr_field field;
+	int more;
+	*out = 0;
+	while ((more = pr_field_next(&report, &field)) > 0) {
+		if (field.number == VERSION_FIELD) {
+			*out = field.value;
+		}
+	}
+	return more == 0;
+}
+
+void sh_report_relay(struct sh_region *region, uint64_t from, struct rt_bytes report)
+{
+	const Troupe__Cluster__ClusterTable *table = region->table;
+	uint64_t version;
+	if (table == NULL || table->coordinator == region->options.node ||
+		from == region->options.node || !version_of(report, &version) ||
+		version >= table->version) {
+		return;
+	}
+	size_t size = troupe__cluster__cluster_table__get_packed_size(table);
+	uint8_t *frame = malloc(size + 1);
+	if (frame != NULL) { /* or with the next report */
+		frame[0] = SH_FRAME_TABLE;
+		troupe__cluster__cluster_table__pack(table, frame + 1);
+		deliver(region, from, rt_bytes_of(frame, size + 1));
+	}
+	free(frame);
 }

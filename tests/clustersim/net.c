@@ -196,7 +196,9 @@ static void dial(struct cs *cs, const struct news *news)
 	if (!from->up || conn->up || news->generation != conn->generation || to->gone) {
 		return;
 	}
-	if (!to->up || is_cut(cs, from->id, to->id) || to->paused_until > cs->now) {
+	/* Who has not heard of a member yet refuses it. */
+	bool known = to->out[from->id].wanted;
+	if (!to->up || !known || is_cut(cs, from->id, to->id) || to->paused_until > cs->now) {
 		dial_soon(cs, from->id, to->id);
 		return;
 	}
