@@ -76,7 +76,7 @@ void sh_region_address(struct ac_call *call, uint32_t shard_count);
 /* A frame from a node (borrowed); what is not for this worker is skipped. */
 void sh_region_frame(
 	struct sh_region *region, uint64_t from, enum sh_lane lane, struct rt_bytes frame);
-/* Bit w: worker w has something in the frame. worker_count up to 64. */
+/* Bit w: worker w has something in the frame; never none. worker_count up to 64. */
 uint64_t sh_region_frame_workers(
 	enum sh_lane lane, struct rt_bytes frame, uint32_t shard_count, uint32_t worker_count);
 /* A node can be reached, or no longer. */

@@ -101,15 +101,11 @@ static uint64_t answer_workers(struct rt_bytes body)
 	return workers;
 }
 
-uint64_t sh_region_frame_workers(
-	enum sh_lane lane, struct rt_bytes frame, uint32_t shard_count, uint32_t worker_count)
+static uint64_t frame_workers(enum sh_lane lane, struct rt_bytes frame, uint32_t shard_count,
+	uint32_t worker_count, uint64_t all)
 {
-	uint64_t all = worker_count == 64 ? UINT64_MAX : (UINT64_C(1) << worker_count) - 1;
 	uint64_t workers = 0;
 	uint32_t shard;
-	if (worker_count == 1 || frame.size == 0) {
-		return all;
-	}
 	if (lane != SH_LANE_CALL) {
 		while (frame.size > 0 && next_shard(&frame, &shard)) {
 			workers |= UINT64_C(1) << shard % worker_count;
@@ -127,6 +123,19 @@ uint64_t sh_region_frame_workers(
 	default:
 		return all;
 	}
+}
+
+/* What cannot be read, and answers to a process of this node that had more workers, go to the first
+ * one: it takes them as they come. */
+uint64_t sh_region_frame_workers(
+	enum sh_lane lane, struct rt_bytes frame, uint32_t shard_count, uint32_t worker_count)
+{
+	uint64_t all = worker_count == 64 ? UINT64_MAX : (UINT64_C(1) << worker_count) - 1;
+	if (worker_count == 1 || frame.size == 0) {
+		return all;
+	}
+	uint64_t workers = frame_workers(lane, frame, shard_count, worker_count, all);
+	return workers == 0 ? 1 : workers;
 }
 
 void sh_region_link(struct sh_region *region, uint64_t node, bool up)

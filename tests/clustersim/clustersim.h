@@ -27,7 +27,7 @@
 #include "tests/support/seeds.h"
 
 #define CS_NODES    10u /* ids that are given in the life of a world */
-#define CS_WORKERS  2u
+#define CS_WORKERS  3u
 #define CS_SHARDS   16u
 #define CS_GROUPS   (CS_SHARDS + 1u)
 #define CS_CLIENTS  8u

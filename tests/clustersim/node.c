@@ -93,6 +93,8 @@ void cs_node_frame(struct cs_node *node, const struct cs_frame *frame)
 	struct rt_bytes bytes = rt_bytes_of(frame->bytes, frame->size);
 	uint64_t workers = sh_region_frame_workers(
 		frame->lane, bytes, node->cs->shape.shards, node->worker_count);
+	CS_CHECK(
+		node->cs, workers != 0, "n%u: a frame of n%u is for nobody", node->id, frame->from);
 	for (uint32_t i = 0; i < node->worker_count; i++) {
 		if ((workers >> i & 1) != 0) {
 			struct box *box = box_new(node, give_frame, bytes);
@@ -247,8 +249,11 @@ static void open_parts(struct cs_node *node)
 {
 	struct cs *cs = node->cs;
 	struct rt_errinfo info = {0};
+	/* Another process may have been given another number of them. */
+	node->worker_count = 1 + (uint32_t)cs_below(cs, cs->shape.workers);
+	RT_ASSERT(node->worker_count <= CS_WORKERS);
 	struct rt_system_options system = {
-		.workers = cs->shape.workers, .mailbox_cap = cs->shape.mailbox};
+		.workers = node->worker_count, .mailbox_cap = cs->shape.mailbox};
 	struct ps_store_options store = {.dir = node->name,
 		.create = true,
 		.shard_count = cs->shape.shards,
@@ -256,7 +261,6 @@ static void open_parts(struct cs_node *node)
 	node->world = (struct rt_sim_world){now_ns, node, &cs->random};
 	rt_err err = rt_sim_join(&system, &node->world, &node->sim, &info);
 	RT_ASSERT(err == RT_OK);
-	node->worker_count = cs->shape.workers;
 	err = ps_store_open(&store, &node->store, &info);
 	CS_CHECK(cs, err == RT_OK, "n%u cannot open its store: %s", node->id, info.text);
 	err = ps_indexer_start(node->store, node->worker_count, &node->indexer, &info);

@@ -16,7 +16,7 @@ static void any_cluster(struct cs *cs, struct cs_shape *shape)
 	shape->nodes = PICK(1, 3, 3, 3, 4, 5);
 	shape->replication = PICK(3, 3, 3, 1, 2, 5);
 	shape->shards = PICK(1, 1, 2, 3, 4, 8, 16);
-	shape->workers = PICK(1, 1, 2);
+	shape->workers = PICK(1, 1, 2, 3);
 	shape->clients = PICK(2, 4, 8);
 	shape->entities = PICK(1, 2, 4, 8, 12);
 	shape->election_ms = PICK(150, 300);
