@@ -372,7 +372,8 @@ class Storm:
 			yield .3 + self.rnd.random()
 
 	def kill_all(self):
-		nodes = [n for n in self.cluster.nodes if n.running()]
+		# One that has left is on its way out; it would not come back.
+		nodes = [n for n in self.cluster.nodes if n.running() and (n.member or not n.leaving)]
 		for n in nodes:
 			n.ordered = True
 			n.process.kill()
