@@ -5,8 +5,7 @@
 #include "persistence/table.h"
 #include "runtime/base/assert.h"
 
-#define ROWS_PER_BATCH 256u  /* a batch holds the write queue that the log stands in */
-#define PAIRS_PER_ROW  1024u /* one row of a hot entity stays below a block or two */
+#define PAIRS_PER_ROW 1024u /* one row of a hot entity stays below a block or two */
 
 struct ps_chunk {
 	struct ps_store *store;
@@ -252,7 +251,7 @@ static rt_err flush_batch(struct ps_chunk *chunk, struct rt_errinfo *info)
 
 static rt_err added(struct ps_chunk *chunk, struct rt_errinfo *info)
 {
-	return ++chunk->batch_rows < ROWS_PER_BATCH ? RT_OK : flush_batch(chunk, info);
+	return ++chunk->batch_rows < PS_ROWS_PER_BATCH ? RT_OK : flush_batch(chunk, info);
 }
 
 static rt_err put_index(struct ps_chunk *chunk, const uint8_t *key, size_t key_size,
@@ -339,7 +338,7 @@ static rt_err write_index(struct ps_chunk *chunk, const struct ps_staged **items
 static rt_err write_dedupe(struct ps_chunk *chunk, struct rt_errinfo *info)
 {
 	struct ps_table table;
-	ps_table_init(&table, chunk->store, PS_DEDUPE);
+	ps_table_init(&table, chunk->store, PS_DEDUPE, chunk->count);
 	size_t begin = 0;
 	for (uint32_t shard = 0; shard < chunk->store->log_count; shard++) {
 		size_t end = chunk->start[shard];
@@ -413,7 +412,7 @@ static rt_err write_tags(struct ps_chunk *chunk, struct rt_errinfo *info)
 	(void)collect_tags(chunk, rows);
 	qsort(rows, count, sizeof(*rows), by_tag);
 	struct ps_table table;
-	ps_table_init(&table, chunk->store, PS_TAGS);
+	ps_table_init(&table, chunk->store, PS_TAGS, count);
 	for (size_t i = 0; i < count; i++) {
 		if (i > 0 && by_tag(&rows[i - 1], &rows[i]) == 0) {
 			continue; /* two events of a record with the same tag */

@@ -27,7 +27,8 @@ enum ps_family {
 };
 
 /* One shard's positions. Each is written by one thread: first, last and durable by the writer,
- * watermark by the indexer (and by the writer in a wipe, under `indexing`). Readers pair their
+ * watermark by the indexer (and by the writer in a wipe, under `indexing`); all of them by a reader
+ * thread while it erases the log, of which the others have nothing then. Readers pair their
  * acquire with the writer's release, so that what a position promises is visible with it. */
 struct ps_shard {
 	_Atomic uint64_t first;     /* first offset in the log */
@@ -70,7 +71,8 @@ struct ps_store {
 	uint32_t log_count; /* shard_count + 1 */
 	uint64_t free_low;
 	struct ps_shard *shards; /* log_count */
-	_Atomic bool loaded;     /* shards is complete: RocksDB's threads may look */
+	struct ps_highwater *highwater;
+	_Atomic bool loaded; /* shards is complete: RocksDB's threads may look */
 
 	/* Writer thread. */
 	rocksdb_writebatch_t *batch;
@@ -78,8 +80,7 @@ struct ps_store {
 	uint32_t dirty_count;
 	struct ps_run *runs; /* of the batch, by shard */
 	uint32_t run_count;
-	struct ps_highwater *highwater; /* its sync is the indexer's */
-	uint64_t highwater_syncs;       /* indexer: store syncs that it covers */
+	uint64_t highwater_syncs; /* indexer: store syncs that it covers */
 
 	/* Any thread. */
 	_Atomic bool failed;

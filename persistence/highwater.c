@@ -33,6 +33,7 @@ struct ps_highwater {
 	char *path;
 	uv_file file;
 	uint32_t log_count;
+	uv_mutex_t lock;    /* what follows; `write` holds it to its end */
 	uint32_t low, high; /* shards set since the last write: low <= shard < high */
 	struct pair *pairs;
 	uint8_t *turn; /* slot of a shard to write next */
@@ -250,7 +251,8 @@ rt_err ps_highwater_open(const char *path, const char *id, uint32_t log_count,
 	struct ps_highwater **out, struct rt_errinfo *info)
 {
 	struct ps_highwater *high = calloc(1, sizeof(*high));
-	if (high == NULL) {
+	if (high == NULL || uv_mutex_init(&high->lock) != 0) {
+		free(high);
 		return rt_errinfo_set(info, RT_E_NOMEM, "out of memory");
 	}
 	high->file = -1;
@@ -285,22 +287,31 @@ void ps_highwater_close(struct ps_highwater *high)
 	if (high->file >= 0) {
 		close_file(high->file);
 	}
+	uv_mutex_destroy(&high->lock);
 	free(high->path);
 	free(high->pairs);
 	free(high->turn);
 	free(high);
 }
 
-uint64_t ps_highwater_get(const struct ps_highwater *high, uint32_t shard)
+static uint64_t get(const struct ps_highwater *high, uint32_t shard)
 {
 	RT_ASSERT(shard < high->log_count);
 	return high->pairs[shard].slot[!high->turn[shard]].offset;
 }
 
+uint64_t ps_highwater_get(struct ps_highwater *high, uint32_t shard)
+{
+	uv_mutex_lock(&high->lock);
+	uint64_t offset = get(high, shard);
+	uv_mutex_unlock(&high->lock);
+	return offset;
+}
+
 void ps_highwater_set(struct ps_highwater *high, uint32_t shard, uint64_t offset)
 {
-	RT_ASSERT(shard < high->log_count);
-	bool lower = offset < ps_highwater_get(high, shard);
+	uv_mutex_lock(&high->lock);
+	bool lower = offset < get(high, shard);
 	/* Of two good slots the higher one counts, so both have to come down. */
 	for (int i = 0; i < (lower ? 2 : 1); i++) {
 		struct slot *slot = &high->pairs[shard].slot[high->turn[shard]];
@@ -309,9 +320,10 @@ void ps_highwater_set(struct ps_highwater *high, uint32_t shard, uint64_t offset
 	}
 	high->low = shard < high->low ? shard : high->low;
 	high->high = shard >= high->high ? shard + 1 : high->high;
+	uv_mutex_unlock(&high->lock);
 }
 
-rt_err ps_highwater_write(struct ps_highwater *high, struct rt_errinfo *info)
+static rt_err write_set(struct ps_highwater *high, struct rt_errinfo *info)
 {
 	if (high->low >= high->high) {
 		return RT_OK;
@@ -325,6 +337,14 @@ rt_err ps_highwater_write(struct ps_highwater *high, struct rt_errinfo *info)
 	high->low = high->log_count;
 	high->high = 0;
 	return RT_OK;
+}
+
+rt_err ps_highwater_write(struct ps_highwater *high, struct rt_errinfo *info)
+{
+	uv_mutex_lock(&high->lock);
+	rt_err err = write_set(high, info);
+	uv_mutex_unlock(&high->lock);
+	return err;
 }
 
 rt_err ps_highwater_sync(struct ps_highwater *high, struct rt_errinfo *info)

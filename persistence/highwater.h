@@ -10,7 +10,7 @@
  * Format: a page with magic, version, number of logs, store id and a checksum; then per log two
  *         slots of (offset, check), written in turn, so that a torn write leaves the other one.
  *         Version 1 had none for the last log, that of the cluster; open replaces such a file.
- * Threads: set and write on the writer thread, sync on any one other thread.
+ * Threads: any for get, set, write and sync, each log set by one at a time.
  * Failure: one bad slot of a log is ignored; two are RT_E_CORRUPT with the file's name.
  */
 #ifndef PERSISTENCE_HIGHWATER_H
@@ -31,11 +31,11 @@ RT_NODISCARD rt_err ps_highwater_open(const char *path, const char *id, uint32_t
 	struct ps_highwater **out, struct rt_errinfo *info);
 void ps_highwater_close(struct ps_highwater *high);
 
-uint64_t ps_highwater_get(const struct ps_highwater *high, uint32_t shard);
+uint64_t ps_highwater_get(struct ps_highwater *high, uint32_t shard);
 void ps_highwater_set(struct ps_highwater *high, uint32_t shard, uint64_t offset);
 /* Writes what was set since the last write. */
 RT_NODISCARD rt_err ps_highwater_write(struct ps_highwater *high, struct rt_errinfo *info);
-/* Any thread, beside writes. */
+/* Beside writes too. */
 RT_NODISCARD rt_err ps_highwater_sync(struct ps_highwater *high, struct rt_errinfo *info);
 
 #endif

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
 #include "persistence/chunk.h"
 #include "runtime/base/assert.h"
@@ -17,7 +16,6 @@
 #define FLUSH_RECORDS    524288u /* index rows of so many records may be lost in a crash */
 #define SNAPSHOTS_QUEUED 4096u
 #define SNAPSHOT_BYTES   (64u * 1024u * 1024u)
-#define LOW_PRIORITY     10
 
 /* Staged records, end to end. The worker appends, the indexer reads what was published. */
 struct block {
@@ -433,7 +431,6 @@ static void run(void *arg)
 {
 	struct ps_indexer *indexer = arg;
 	prctl(PR_SET_NAME, "ps-indexer");
-	(void)setpriority(PRIO_PROCESS, 0, LOW_PRIORITY); /* this thread only, on Linux */
 	rocksdb_set_perf_level(rocksdb_disable);
 	bool go = true;
 	while (go) {

@@ -2,8 +2,11 @@
 #include <stdlib.h>
 
 #include "persistence/db.h"
+#include "persistence/reader.h"
 #include "persistence/table.h"
 #include "runtime/base/assert.h"
+
+#define ROWS_FEW 65536u /* fewer are deleted one by one, if the disk has room for that */
 
 static uint64_t load(const _Atomic uint64_t *position)
 {
@@ -18,25 +21,29 @@ static void mark_dirty(struct ps_store *store, uint32_t shard)
 	}
 }
 
-static void batch_meta(struct ps_store *store, struct rt_bytes key, struct rt_bytes value)
+static void batch_meta(struct ps_store *store, rocksdb_writebatch_t *batch, struct rt_bytes key,
+	struct rt_bytes value)
 {
-	rocksdb_writebatch_put_cf(store->batch, store->family[PS_META], (const char *)key.data,
-		key.size, (const char *)value.data, value.size);
+	rocksdb_writebatch_put_cf(batch, store->family[PS_META], (const char *)key.data, key.size,
+		(const char *)value.data, value.size);
 }
 
-static void batch_number(struct ps_store *store, const char *name, uint32_t shard, uint64_t number)
+static void batch_number(struct ps_store *store, rocksdb_writebatch_t *batch, const char *name,
+	uint32_t shard, uint64_t number)
 {
 	uint8_t key[PS_META_SHARD_SIZE];
 	uint8_t value[8];
 	ps_put_u64(value, number);
-	batch_meta(store, ps_meta_shard(key, name, shard), rt_bytes_of(value, sizeof(value)));
+	batch_meta(
+		store, batch, ps_meta_shard(key, name, shard), rt_bytes_of(value, sizeof(value)));
 }
 
-static rt_err write_batch(struct ps_store *store, struct rt_errinfo *info, const char *what)
+static rt_err write_batch(struct ps_store *store, rocksdb_writebatch_t *batch,
+	struct rt_errinfo *info, const char *what)
 {
 	char *message = NULL;
-	rocksdb_write(store->db, store->wal, store->batch, &message);
-	rocksdb_writebatch_clear(store->batch);
+	rocksdb_write(store->db, store->wal, batch, &message);
+	rocksdb_writebatch_clear(batch);
 	return message == NULL ? RT_OK : ps_db_fail(store, message, info, what);
 }
 
@@ -113,20 +120,18 @@ static void add_wipe(struct ps_run *run, uint64_t first)
 
 /* Derived rows go in the batch itself: their families have no insert hints. The watermark's row is
  * among them. Rows of the log cannot, so a row says what is left to do. */
-static void end_wipe(struct ps_store *store, const struct ps_run *run)
+static void batch_wipe(struct ps_store *store, rocksdb_writebatch_t *batch, uint32_t shard,
+	uint64_t first, uint64_t last)
 {
 	static const enum ps_family derived[] = {PS_INDEX, PS_DEDUPE, PS_TAGS, PS_SNAPSHOTS};
-	batch_number(store, PS_META_FLOOR, run->shard, run->first);
-	if (!run->erase) {
-		return; /* there has never been a record */
-	}
-	batch_number(store, PS_META_WIPE, run->shard, run->last);
+	batch_number(store, batch, PS_META_FLOOR, shard, first);
+	batch_number(store, batch, PS_META_WIPE, shard, last);
 	uint8_t low[2];
 	uint8_t high[PS_KEY_NAMED + 1];
-	ps_put_u16(low, run->shard);
-	struct rt_bytes end = ps_key_shard_end(high, run->shard);
+	ps_put_u16(low, shard);
+	struct rt_bytes end = ps_key_shard_end(high, shard);
 	for (size_t i = 0; i < sizeof(derived) / sizeof(derived[0]); i++) {
-		rocksdb_writebatch_delete_range_cf(store->batch, store->family[derived[i]],
+		rocksdb_writebatch_delete_range_cf(batch, store->family[derived[i]],
 			(const char *)low, sizeof(low), (const char *)end.data, end.size);
 	}
 }
@@ -155,8 +160,11 @@ static rt_err add_rows(struct ps_store *store, const struct ps_log_row *rows, si
 		}
 	}
 	for (uint32_t i = 0; i < store->run_count; i++) {
-		if (store->runs[i].wipes > 0) {
-			end_wipe(store, &store->runs[i]);
+		const struct ps_run *done = &store->runs[i];
+		if (done->erase) {
+			batch_wipe(store, store->batch, done->shard, done->first, done->last);
+		} else if (done->wipes > 0) { /* there has never been a record */
+			batch_number(store, store->batch, PS_META_FLOOR, done->shard, done->first);
 		}
 	}
 	return RT_OK;
@@ -247,14 +255,25 @@ static rt_err drop_rows(struct ps_store *store, uint32_t shard, uint64_t from, u
 		return ps_db_fail(store, message, info, "drop files");
 	}
 	struct ps_table table;
-	ps_table_init(&table, store, PS_LOG);
+	ps_table_init(&table, store, PS_LOG, 0);
 	ps_table_delete_range(
 		&table, rt_bytes_of(low, sizeof(low)), rt_bytes_of(high, sizeof(high)));
 	return ps_table_ingest(&table, info);
 }
 
-rt_err ps_log_finish_wipe(struct ps_store *store, uint32_t shard, uint64_t first, uint64_t last,
+/* No sync: whatever is appended later stands behind it in the write-ahead log. */
+static rt_err end_wipe(struct ps_store *store, rocksdb_writebatch_t *batch, uint32_t shard,
 	struct rt_errinfo *info)
+{
+	uint8_t key[PS_META_SHARD_SIZE];
+	struct rt_bytes row = ps_meta_shard(key, PS_META_WIPE, shard);
+	rocksdb_writebatch_delete_cf(
+		batch, store->family[PS_META], (const char *)row.data, row.size);
+	return write_batch(store, batch, info, "wipe");
+}
+
+static rt_err finish_wipe(struct ps_store *store, rocksdb_writebatch_t *batch, uint32_t shard,
+	uint64_t first, uint64_t last, struct rt_errinfo *info)
 {
 	rt_err err = drop_rows(store, shard, 1, first, info);
 	if (err == RT_OK) {
@@ -266,12 +285,13 @@ rt_err ps_log_finish_wipe(struct ps_store *store, uint32_t shard, uint64_t first
 	if (err != RT_OK) {
 		return err;
 	}
-	/* No sync: whatever is appended later stands behind it in the write-ahead log. */
-	uint8_t key[PS_META_SHARD_SIZE];
-	struct rt_bytes row = ps_meta_shard(key, PS_META_WIPE, shard);
-	rocksdb_writebatch_delete_cf(
-		store->batch, store->family[PS_META], (const char *)row.data, row.size);
-	return write_batch(store, info, "wipe");
+	return end_wipe(store, batch, shard, info);
+}
+
+rt_err ps_log_finish_wipe(struct ps_store *store, uint32_t shard, uint64_t first, uint64_t last,
+	struct rt_errinfo *info)
+{
+	return finish_wipe(store, store->batch, shard, first, last, info);
 }
 
 static void count_wipes(struct ps_store *store)
@@ -289,7 +309,7 @@ static void count_wipes(struct ps_store *store)
 static rt_err write_wiping(struct ps_store *store, struct rt_errinfo *info)
 {
 	uv_mutex_lock(&store->indexing);
-	rt_err err = write_batch(store, info, "append");
+	rt_err err = write_batch(store, store->batch, info, "append");
 	if (err == RT_OK) {
 		err = sync_wal(store, info);
 	}
@@ -325,7 +345,7 @@ static rt_err write_rows(struct ps_store *store, struct rt_errinfo *info)
 		err = write_wiping(store, info);
 	} else {
 		/* A wipe of what never had a record only says where the next one stands. */
-		err = write_batch(store, info, "append");
+		err = write_batch(store, store->batch, info, "append");
 		if (err == RT_OK) {
 			count_wipes(store);
 			publish(store);
@@ -334,6 +354,141 @@ static rt_err write_rows(struct ps_store *store, struct rt_errinfo *info)
 	step_cuts(store);
 	return err;
 }
+
+/* ---- logs that nobody writes ---- */
+
+static void step_erased(struct ps_store *store, const struct ps_erase *erase)
+{
+	for (uint32_t i = 0; i < erase->count; i++) {
+		if (erase->had[i]) {
+			atomic_fetch_add(&store->shards[erase->shards[i]].cuts, 1);
+		}
+	}
+}
+
+static rt_err lower_erased(struct ps_store *store, struct ps_erase *erase)
+{
+	for (uint32_t i = 0; i < erase->count; i++) {
+		if (erase->had[i]) {
+			ps_highwater_set(store->highwater, erase->shards[i], 0);
+		}
+	}
+	rt_err err = ps_highwater_write(store->highwater, &erase->info);
+	if (err == RT_OK) {
+		err = ps_highwater_sync(store->highwater, &erase->info);
+	}
+	return err == RT_OK ? RT_OK : fail(store, err, &erase->info);
+}
+
+static void publish_erased(struct ps_store *store, const struct ps_erase *erase)
+{
+	for (uint32_t i = 0; i < erase->count; i++) {
+		struct ps_shard *at = &store->shards[erase->shards[i]];
+		if (erase->had[i]) {
+			at->chunk_end = 0;
+			atomic_fetch_add(&at->wipes, 1);
+			atomic_store_explicit(&at->watermark, 0, memory_order_release);
+			atomic_store_explicit(&at->first, 1, memory_order_release);
+			atomic_store_explicit(&at->durable, 0, memory_order_release);
+			atomic_store_explicit(&at->last, 0, memory_order_release);
+		}
+	}
+}
+
+static bool few_rows(const struct ps_store *store, const struct ps_erase *erase, uint32_t i)
+{
+	return erase->last[i] < erase->first[i] + ROWS_FEW && !ps_store_space_low(store);
+}
+
+/* Row by row, and no file that RocksDB holds up all writers for. */
+static rt_err delete_rows(struct ps_store *store, rocksdb_writebatch_t *batch, uint32_t shard,
+	uint64_t first, uint64_t last, struct rt_errinfo *info)
+{
+	rt_err err = RT_OK;
+	for (uint64_t offset = first; err == RT_OK && offset <= last; offset++) {
+		uint8_t key[PS_KEY_LOG];
+		ps_key_log(key, shard, offset);
+		rocksdb_writebatch_delete_cf(
+			batch, store->family[PS_LOG], (const char *)key, sizeof(key));
+		if (offset == last || (offset - first) % PS_ROWS_PER_BATCH == 0) {
+			err = write_batch(store, batch, info, "erase");
+		}
+	}
+	return err;
+}
+
+static rt_err erase_one(
+	struct ps_store *store, rocksdb_writebatch_t *batch, struct ps_erase *erase, uint32_t i)
+{
+	uint32_t shard = erase->shards[i];
+	if (!few_rows(store, erase, i)) {
+		return finish_wipe(store, batch, shard, 1, 0, &erase->info);
+	}
+	rt_err err =
+		delete_rows(store, batch, shard, erase->first[i], erase->last[i], &erase->info);
+	return err == RT_OK ? end_wipe(store, batch, shard, &erase->info) : err;
+}
+
+/* As write_wiping, but the writer goes on. */
+static rt_err erase_all(struct ps_store *store, rocksdb_writebatch_t *batch, struct ps_erase *erase)
+{
+	for (uint32_t i = 0; i < erase->count; i++) {
+		if (erase->had[i]) {
+			batch_wipe(store, batch, erase->shards[i], 1, 0);
+		}
+	}
+	uv_mutex_lock(&store->indexing);
+	rt_err err = write_batch(store, batch, &erase->info, "erase");
+	if (err == RT_OK) {
+		err = sync_wal(store, &erase->info);
+	}
+	if (err == RT_OK) {
+		publish_erased(store, erase);
+	}
+	uv_mutex_unlock(&store->indexing);
+	for (uint32_t i = 0; err == RT_OK && i < erase->count; i++) {
+		if (erase->had[i]) {
+			err = erase_one(store, batch, erase, i);
+		}
+	}
+	return err;
+}
+
+void ps_erase_run(struct ps_erase *erase, struct ps_store *store)
+{
+	bool any = false;
+	RT_ASSERT(erase->count <= PS_ERASE_MAX);
+	for (uint32_t i = 0; i < erase->count; i++) {
+		const struct ps_shard *at = &store->shards[erase->shards[i]];
+		RT_ASSERT(erase->shards[i] < store->log_count);
+		erase->first[i] = load(&at->first);
+		erase->last[i] = load(&at->last);
+		erase->had[i] = erase->first[i] > 1 || erase->last[i] > 0;
+		any = any || erase->had[i];
+	}
+	erase->err = ps_db_writable(store, &erase->info);
+	if (erase->err != RT_OK || !any) {
+		return;
+	}
+	erase->err = lower_erased(store, erase);
+	if (erase->err != RT_OK) {
+		return;
+	}
+	rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+	step_erased(store, erase);
+	erase->err = erase_all(store, batch, erase);
+	step_erased(store, erase);
+	rocksdb_writebatch_destroy(batch);
+}
+
+void ps_erase_done(const struct ps_erase *erase, struct ps_store *store)
+{
+	for (uint32_t i = 0; erase->err == RT_OK && i < erase->count; i++) {
+		store->shards[erase->shards[i]].wipes_done += erase->had[i];
+	}
+}
+
+/* ---- what the writer calls ---- */
 
 rt_err ps_store_append(struct ps_store *store, const struct ps_log_row *rows, size_t row_count,
 	const struct ps_meta_row *meta, size_t meta_count, struct rt_errinfo *info)
@@ -346,7 +501,7 @@ rt_err ps_store_append(struct ps_store *store, const struct ps_log_row *rows, si
 		return err;
 	}
 	for (size_t i = 0; i < meta_count; i++) {
-		batch_meta(store, meta[i].key, meta[i].value);
+		batch_meta(store, store->batch, meta[i].key, meta[i].value);
 	}
 	err = write_rows(store, info);
 	if (err != RT_OK) {
@@ -410,8 +565,8 @@ rt_err ps_store_truncate_front(
 			"shard %u: offset %llu is not indexed yet and cannot be dropped", shard,
 			(unsigned long long)before);
 	}
-	batch_number(store, PS_META_FLOOR, shard, before);
-	err = write_batch(store, info, "truncate front");
+	batch_number(store, store->batch, PS_META_FLOOR, shard, before);
+	err = write_batch(store, store->batch, info, "truncate front");
 	if (err == RT_OK) {
 		/* Files are dropped below without a way back: the floor is durable first. */
 		err = ps_store_sync(store, info);

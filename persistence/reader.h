@@ -93,4 +93,24 @@ struct ps_scan {
 void ps_scan_run(struct ps_scan *scan, struct ps_store *store);
 void ps_scan_clear(struct ps_scan *scan);
 
+/* Empties logs to which nobody appends and of which nothing is being staged, beside the writer,
+ * which goes on with the others: their records, all that is derived from them and what was staged
+ * of them. The next record of each stands at offset 1. All are empty after a crash, or none: what
+ * was begun is ended by the next open. A reader meanwhile is told what ps_store_append says of a
+ * wipe. */
+#define PS_ERASE_MAX 64u
+struct ps_erase {
+	struct ps_job job;
+	uint32_t shards[PS_ERASE_MAX];
+	uint32_t count;
+	/* results */
+	rt_err err; /* the store takes no more writes then */
+	struct rt_errinfo info;
+	bool had[PS_ERASE_MAX];                           /* there was something to erase */
+	uint64_t first[PS_ERASE_MAX], last[PS_ERASE_MAX]; /* of what was erased */
+};
+void ps_erase_run(struct ps_erase *erase, struct ps_store *store); /* the work, callable directly */
+/* On the worker that stages records of these shards, before it stages the next one. */
+void ps_erase_done(const struct ps_erase *erase, struct ps_store *store);
+
 #endif

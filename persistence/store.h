@@ -5,10 +5,10 @@
  * value one record (record.h). Rows are readable before they are durable, so whoever reads near the
  * end passes the committed offset it may see as a limit.
  *
- * Threads:    open and close alone; the write calls on the writer thread only (writer.h); reads on
- *             any thread that may block (reader.h), never on a worker.
- * Durability: what ps_store_sync returned RT_OK for survives a power cut. After any other code the
- *             fate of everything since the last good sync is unknown: the handle refuses further
+ * Threads:    open and close alone; the write calls on the writer thread only (writer.h); reads,
+ * and ps_erase_run for logs that nobody writes, on any thread that may block (reader.h), never on a
+ * worker. Durability: what ps_store_sync returned RT_OK for survives a power cut. After any other
+ * code the fate of everything since the last good sync is unknown: the handle refuses further
  *             writes (RT_E_CLOSED), close and open again.
  * Failure:    damage is RT_E_CORRUPT with the file named in the detail; never a short result.
  */

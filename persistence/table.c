@@ -2,10 +2,49 @@
 
 #include <stdio.h>
 
-void ps_table_init(struct ps_table *table, struct ps_store *store, enum ps_family family)
+void ps_table_init(
+	struct ps_table *table, struct ps_store *store, enum ps_family family, size_t rows)
 {
-	*table = (struct ps_table){.store = store, .family = family};
+	*table = (struct ps_table){.store = store,
+		.family = family,
+		.few = rows > 0 && rows <= PS_TABLE_FEW && !ps_store_space_low(store)};
 }
+
+/* ---- few rows ---- */
+static void write_batch(struct ps_table *table)
+{
+	if (table->message == NULL && table->batch_rows > 0) {
+		rocksdb_write(table->store->db, table->store->wal, table->batch, &table->message);
+	}
+	rocksdb_writebatch_clear(table->batch);
+	table->batch_rows = 0;
+}
+
+static void batch_put(struct ps_table *table, struct rt_bytes key, struct rt_bytes value)
+{
+	if (table->batch == NULL) {
+		table->batch = rocksdb_writebatch_create();
+	}
+	rocksdb_writebatch_put_cf(table->batch, table->store->family[table->family],
+		(const char *)key.data, key.size, (const char *)value.data, value.size);
+	if (++table->batch_rows == PS_ROWS_PER_BATCH) {
+		write_batch(table);
+	}
+}
+
+static rt_err end_batches(struct ps_table *table, struct rt_errinfo *info)
+{
+	if (table->batch == NULL) {
+		return RT_OK;
+	}
+	write_batch(table);
+	rocksdb_writebatch_destroy(table->batch);
+	return table->message == NULL
+		       ? RT_OK
+		       : ps_db_fail(table->store, table->message, info, "write rows");
+}
+
+/* ---- a file ---- */
 
 static bool begun(struct ps_table *table)
 {
@@ -23,7 +62,9 @@ static bool begun(struct ps_table *table)
 
 void ps_table_put(struct ps_table *table, struct rt_bytes key, struct rt_bytes value)
 {
-	if (begun(table)) {
+	if (table->few) {
+		batch_put(table, key, value);
+	} else if (begun(table)) {
 		rocksdb_sstfilewriter_put(table->writer, (const char *)key.data, key.size,
 			(const char *)value.data, value.size, &table->message);
 	}
@@ -50,6 +91,9 @@ static rt_err fail_file(struct ps_table *table, struct rt_errinfo *info)
 rt_err ps_table_ingest(struct ps_table *table, struct rt_errinfo *info)
 {
 	struct ps_store *store = table->store;
+	if (table->few) {
+		return end_batches(table, info);
+	}
 	if (table->writer == NULL) {
 		return RT_OK;
 	}
@@ -60,6 +104,11 @@ rt_err ps_table_ingest(struct ps_table *table, struct rt_errinfo *info)
 	rocksdb_envoptions_destroy(table->env);
 	if (table->message != NULL) {
 		return fail_file(table, info);
+	}
+	/* Rows of the range in the memtable would be flushed with all writers held up. */
+	rt_err err = ps_db_flush(store, table->family, info);
+	if (err != RT_OK) {
+		return err;
 	}
 	rocksdb_ingestexternalfileoptions_t *options = rocksdb_ingestexternalfileoptions_create();
 	rocksdb_ingestexternalfileoptions_set_move_files(options, 1);

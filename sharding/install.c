@@ -297,7 +297,7 @@ void sh_install_fetch(struct sh_replica *replica, const struct sh_raft_message *
 	struct sh_replica_read read = {.from = serve->from,
 		.upto = serve->upto,
 		.max_bytes = SH_MESSAGE_BYTES,
-		.max_count = SH_MESSAGE_RECORDS,
+		.max_count = SH_PIECE_RECORDS,
 		.ticket = sh_host_ticket(replica)};
 	if (replica->port->read(replica->arg, &read) == RT_OK) {
 		serve->ticket = read.ticket;

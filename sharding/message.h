@@ -19,6 +19,8 @@
 
 #define SH_MESSAGE_BYTES   (256u * 1024u) /* of records in one message; one alone may be larger */
 #define SH_MESSAGE_RECORDS 1024u
+/* For who is far behind: what is written in one go with a piece waits for it. */
+#define SH_PIECE_RECORDS   256u
 
 struct sh_message {
 	struct sh_raft_message head;

@@ -157,7 +157,7 @@ static void read_for(struct sh_replica *replica, uint64_t node, uint64_t from, u
 	struct sh_replica_read read = {.from = from,
 		.upto = upto,
 		.max_bytes = SH_MESSAGE_BYTES,
-		.max_count = SH_MESSAGE_RECORDS,
+		.max_count = SH_PIECE_RECORDS,
 		.ticket = sh_host_ticket(replica)};
 	lag->first = from;
 	if (replica->port->read(replica->arg, &read) == RT_OK) {

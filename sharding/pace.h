@@ -17,8 +17,9 @@
 #include <stdint.h>
 
 #define SH_PACE_BYTES    (16u * 1024u * 1024u) /* a second */
-#define SH_PACE_BURST_NS UINT64_C(100000000)   /* about what lies between two tries */
-#define SH_PACE_BUSY_NS  UINT64_C(1000000000)  /* after the newest command */
+#define SH_PACE_RECORD   512u /* bytes that writing and indexing one costs beside its own */
+#define SH_PACE_BURST_NS UINT64_C(100000000)  /* about what lies between two tries */
+#define SH_PACE_BUSY_NS  UINT64_C(1000000000) /* after the newest command */
 
 struct sh_pace {
 	_Atomic uint64_t paid_ns; /* what was read so far is paid for by then */
@@ -40,9 +41,11 @@ static inline bool sh_pace_may(struct sh_pace *pace, uint64_t now_ns)
 }
 
 /* So much was read. */
-static inline void sh_pace_took(struct sh_pace *pace, uint64_t now_ns, size_t bytes)
+static inline void sh_pace_took(
+	struct sh_pace *pace, uint64_t now_ns, uint32_t records, size_t bytes)
 {
-	uint64_t cost_ns = (uint64_t)bytes * UINT64_C(1000000000) / SH_PACE_BYTES;
+	uint64_t cost = (uint64_t)records * SH_PACE_RECORD + bytes;
+	uint64_t cost_ns = cost * UINT64_C(1000000000) / SH_PACE_BYTES;
 	uint64_t was = atomic_load_explicit(&pace->paid_ns, memory_order_relaxed);
 	uint64_t next;
 	do {

@@ -13,12 +13,11 @@
 #include "runtime/base/log.h"
 #include "sharding/region_core.h"
 
-#define TICK_MS         1000u
-#define STEADY_MS       50u /* while something is to be done */
-#define CALM_MS         250u
-#define RENEW_MS        1000u
-#define RENEW_WANTED_MS 100u
-#define REFUSED_MS      5000u /* between two lines about messages that make no sense */
+#define TICK_MS    1000u
+#define STEADY_MS  50u /* while something is to be done */
+#define CALM_MS    250u
+#define ERASE_MS   1000u
+#define REFUSED_MS 5000u /* between two lines about messages that make no sense */
 
 static void fail(struct sh_region *region, rt_err err)
 {
@@ -354,28 +353,64 @@ static void arm(struct sh_region *region)
 	rt_timer_start(region->host.worker, &region->beat, next > now_ms ? next - now_ms : 0);
 }
 
-/* A replica that was removed gives its space back and may be a member again. Its log is wiped for
- * that, and while the store does so it writes nothing else: one after the other, slowly, and faster
- * for those that are spoken to, since they are to be members. */
-static void renew_one(struct sh_region *region, uint64_t now_ms)
+/* A replica that was removed gives its space back and may be a member again. Its log is emptied for
+ * that on a reader thread, while the writer goes on with the others. */
+static void renew(struct sh_region *region, uint64_t now_ms)
 {
-	struct sh_region_shard *next = NULL;
-	for (uint32_t i = 0; i < region->member_count; i++) {
-		struct sh_region_shard *member = &region->members[i];
-		if (member->renew && (next == NULL || (member->wanted && !next->wanted))) {
-			next = member;
-		}
+	const struct ps_erase *erase = &region->erase;
+	for (uint32_t i = 0; i < erase->count && !region->host.failed; i++) {
+		struct sh_region_shard *member = sh_region_member(region, erase->shards[i]);
+		member->renew = member->wanted = false;
+		rt_err err = sh_replica_renew(member->replica, now_ms);
+		RT_ASSERT(err != RT_E_INVAL);
+		sh_region_took(member, err);
 	}
-	region->restless = region->restless || next != NULL;
-	if (next == NULL ||
-		now_ms < region->renewed_ms + (next->wanted ? RENEW_WANTED_MS : RENEW_MS)) {
+}
+
+static void erase_work(struct ps_job *job, struct ps_store *store)
+{
+	ps_erase_run(RT_CONTAINER(job, struct ps_erase, job), store);
+}
+
+static void erase_done(struct ps_job *job)
+{
+	struct sh_region *region = RT_CONTAINER(job, struct sh_region, erase.job);
+	region->erasing = false;
+	ps_erase_done(&region->erase, region->host.store);
+	if (region->stopped || region->host.failed) {
 		return;
 	}
-	region->renewed_ms = now_ms;
-	next->renew = next->wanted = false;
-	rt_err err = sh_replica_renew(next->replica, now_ms);
-	RT_ASSERT(err != RT_E_INVAL);
-	sh_region_took(next, err);
+	if (region->erase.err != RT_OK) {
+		rt_log(RT_LOG_ERROR, "region", "removed logs: %s", region->erase.info.text);
+		fail(region, region->erase.err);
+		return;
+	}
+	renew(region, sh_region_now_ms(region));
+}
+
+/* All that wait, since one flush is for all of them; now and then, or at once for those that are
+ * spoken to, since they are to be members. */
+static void erase_removed(struct sh_region *region, uint64_t now_ms)
+{
+	bool wanted = false;
+	struct ps_erase *erase = &region->erase;
+	if (region->erasing) {
+		return;
+	}
+	*erase = (struct ps_erase){.job = {.work = erase_work, .done = erase_done}};
+	for (uint32_t i = 0; i < region->member_count && erase->count < PS_ERASE_MAX; i++) {
+		const struct sh_region_shard *member = &region->members[i];
+		if (member->renew) {
+			erase->shards[erase->count++] = member->shard.index;
+			wanted = wanted || member->wanted;
+		}
+	}
+	region->restless = region->restless || erase->count > 0;
+	if (erase->count == 0 || (!wanted && now_ms < region->erased_ms + ERASE_MS)) {
+		return;
+	}
+	region->erased_ms = now_ms;
+	region->erasing = ac_host_read(&region->host, &erase->job) == RT_OK;
 }
 
 /* Hand-overs and routed calls may make records, records make messages, so in this order. */
@@ -467,7 +502,7 @@ static void steady(struct rt_worker *worker, struct rt_timer *timer)
 		return;
 	}
 	region->restless = region->hand_count > 0;
-	renew_one(region, now_ms);
+	erase_removed(region, now_ms);
 	sh_reconcile(region, now_ms);
 	sh_report_tick(region, now_ms);
 	region->hurried = region->restless;

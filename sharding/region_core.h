@@ -14,6 +14,7 @@
 #ifndef SHARDING_REGION_CORE_H
 #define SHARDING_REGION_CORE_H
 
+#include "persistence/reader.h"
 #include "sharding/cluster.pb-c.h"
 #include "sharding/outgoing.h"
 #include "sharding/region.h"
@@ -41,7 +42,9 @@ struct sh_region {
 	void (*started)(void *arg);
 	void *started_arg;
 	bool stopped, closing;
-	uint64_t renewed_ms;  /* when a member with renew set was served last */
+	struct ps_erase erase; /* of members with renew set */
+	bool erasing;
+	uint64_t erased_ms;   /* when it began last */
 	uint32_t hand_count;  /* members with hand_to */
 	const void *readable; /* the newest read that was told its fate */
 	bool several;         /* the cluster has more than this node */

@@ -159,7 +159,7 @@ static void fetch_done(struct ps_job *job)
 	struct sh_region_shard *member = fetch->member;
 	struct sh_pace *pace = sh_region_of(member)->options.pace;
 	if (pace != NULL) {
-		sh_pace_took(pace, rt_clock_now_ns(), fetch->bytes);
+		sh_pace_took(pace, rt_clock_now_ns(), fetch->count, fetch->bytes);
 	}
 	rt_err err =
 		sh_replica_read_done(member->replica, rt_worker_now_ms(member->batch->host->worker),

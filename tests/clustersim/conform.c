@@ -295,6 +295,43 @@ static void do_commit(struct run *run)
 	wait_for_rows(run);
 }
 
+static void erase_work(struct ps_job *job, struct ps_store *store)
+{
+	ps_erase_run(RT_CONTAINER(job, struct ps_erase, job), store);
+}
+
+struct erasing {
+	struct ps_erase erase;
+	_Atomic bool done;
+};
+
+static void erase_done(struct ps_job *job)
+{
+	struct erasing *erasing = RT_CONTAINER(job, struct erasing, erase.job);
+	erasing->done = true;
+}
+
+static void do_erase(struct run *run)
+{
+	struct erasing erasing = {.erase.job = {.work = erase_work, .done = erase_done}};
+	struct ps_erase *erase = &erasing.erase;
+	uint32_t from = below(run, CONFORM_SHARDS);
+	for (uint32_t shard = from; shard < CONFORM_SHARDS; shard += 2) {
+		run->logs[shard].first = 1;
+		run->logs[shard].committed = run->logs[shard].count = 0;
+		erase->shards[erase->count++] = shard;
+	}
+	rt_err err = ps_reader_submit(run->bed->reader, run->bed->worker, &erase->job);
+	RT_ASSERT(err == RT_OK);
+	conform_bed_wait(run->bed, &erasing.done);
+	ps_erase_done(erase, run->bed->store);
+	fprintf(run->out, "erase from %u: %s", from, rt_err_name(erase->err));
+	for (uint32_t i = 0; i < erase->count; i++) {
+		fprintf(run->out, " %d", erase->had[i]);
+	}
+	fprintf(run->out, "\n");
+}
+
 static void catchup_done(struct ps_catchup *catchup, rt_err err)
 {
 	struct waited *waited = catchup->arg;
@@ -514,6 +551,8 @@ static void step(struct run *run)
 		do_catchup(run);
 	} else if (what < 47 && !run->failed) {
 		do_bad_cut(run);
+	} else if (what < 49 && !run->failed) {
+		do_erase(run);
 	} else {
 		reads[below(run, sizeof(reads) / sizeof(reads[0]))](run);
 	}

@@ -311,6 +311,39 @@ static rt_err break_down(struct ps_writer *writer, const char *why)
 	return RT_E_IO;
 }
 
+/* On a reader: nothing of these logs is being written. */
+void ps_erase_run(struct ps_erase *erase, struct ps_store *base)
+{
+	struct mem_store *store = mem_store_of(base);
+	erase->err = base->failed ? RT_E_CLOSED : RT_OK;
+	for (uint32_t i = 0; erase->err == RT_OK && i < erase->count; i++) {
+		const struct ps_shard *at = &base->shards[erase->shards[i]];
+		erase->had[i] = at->first > 1 || at->last > 0;
+		if (erase->had[i] && store->disk->broken) {
+			mem_store_fail(store, "erase: the disk is broken");
+			erase->err = RT_E_IO;
+		} else if (erase->had[i]) {
+			struct mem_ops ops = {0};
+			struct mem_op op = {
+				.kind = MEM_OP_WIPE, .shard = erase->shards[i], .offset = 1};
+			for (uint32_t k = 0; k < store->unsynced.count; k++) {
+				const struct mem_op *other = &store->unsynced.items[k];
+				RT_ASSERT(other->kind == MEM_OP_META || other->shard != op.shard);
+			}
+			show_row(store, &op);
+			mem_ops_push(&ops, &op);
+			mem_image_apply(store->disk, &ops, UINT32_MAX);
+		}
+	}
+}
+
+void ps_erase_done(const struct ps_erase *erase, struct ps_store *store)
+{
+	for (uint32_t i = 0; erase->err == RT_OK && i < erase->count; i++) {
+		store->shards[erase->shards[i]].wipes_done += erase->had[i];
+	}
+}
+
 /* The batch becomes visible; a wipe makes it durable as well. */
 static rt_err write_batch(struct ps_writer *writer)
 {

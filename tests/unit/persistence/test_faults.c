@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "persistence/indexer.h"
+#include "persistence/reader.h"
 #include "tests/unit/persistence/world.h"
 
 static char fault_file[32]; /* part of the path; set while no call is under way */
@@ -224,6 +225,7 @@ static void index_fails(struct world *world, int code)
 		free((void *)(uintptr_t)bytes.data);
 	}
 	ps_stage_flush(stage);
+	atomic_store(&world->store->space_low, true); /* few rows are a file all the same then */
 	arm(".sst", code, true, true);
 	ps_indexer_stop(indexer);
 	assert_true(atomic_load(&fault_hits) > 0);
@@ -349,6 +351,60 @@ static void a_wipe_that_is_cut_off_is_ended_by_an_open(void **state)
 	assert_int_equal(report.records, (WORLD_LOGS - 2) * 50 + 2 * 4);
 }
 
+static void erase_fails(struct world *world, const char *file)
+{
+	struct ps_erase erase = {.shards = {2, 1}, .count = 2};
+	atomic_store(&world->store->space_low, true); /* a range and a file, not row by row */
+	arm(file, EIO, true, true);
+	ps_erase_run(&erase, world->store);
+	assert_err(erase.err, RT_E_IO);
+	assert_true(atomic_load(&fault_hits) > 0);
+	disarm();
+	assert_err(world_append(world, 0, 1), RT_E_CLOSED);
+	world_crash(world);
+}
+
+static void an_erase_that_is_cut_off_is_ended_by_an_open(void **state)
+{
+	struct world *world = *state;
+	struct rt_errinfo info = {0};
+	ps_store_close(world->store);
+	world_open(world); /* indexes it all */
+	erase_fails(world, "/tmp/0");
+	arm("/tmp/0", EIO, true, true);
+	assert_err(world_try_open(world, &info), RT_E_IO); /* once more cut off */
+	disarm();
+	for (uint32_t turn = 0; turn < 2; turn++) {
+		world_open(world);
+		for (uint32_t shard = 1; shard <= 2; shard++) {
+			assert_int_equal(ps_store_first_offset(world->store, shard), 1);
+			assert_int_equal(ps_store_last_offset(world->store, shard), turn);
+			assert_int_equal(world_readable(world, shard), turn);
+			if (turn == 0) { /* what is appended now is not taken by another open */
+				memset(world->seq[shard], 0, sizeof(world->seq[shard]));
+				world->offset[shard] = 0;
+				assert_err(world_append(world, shard, 1), RT_OK);
+				assert_err(ps_store_sync(world->store, NULL), RT_OK);
+			}
+		}
+		world_crash(world);
+	}
+	struct ps_verify_report report = {0};
+	assert_err(ps_store_verify(world->dir, NULL, NULL, &report, NULL), RT_OK);
+	assert_int_equal(report.problems, 0);
+	assert_int_equal(report.records, (WORLD_LOGS - 2) * 50 + 2);
+}
+
+static void an_erase_that_cannot_lower_the_mark_takes_nothing(void **state)
+{
+	struct world *world = *state;
+	erase_fails(world, "HIGHWATER");
+	world_open(world);
+	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
+		assert_int_equal(world_readable(world, shard), 50);
+	}
+}
+
 static void an_open_that_cannot_write(void **state)
 {
 	struct world *world = *state;
@@ -390,6 +446,8 @@ int main(void)
 		TEST(a_chunk_without_room),
 		TEST(a_mark_that_cannot_be_lowered_keeps_the_tail),
 		TEST(a_wipe_that_is_cut_off_is_ended_by_an_open),
+		TEST(an_erase_that_is_cut_off_is_ended_by_an_open),
+		TEST(an_erase_that_cannot_lower_the_mark_takes_nothing),
 		TEST(an_open_that_cannot_write),
 		TEST(low_space_is_told_before_writes_fail),
 	};

@@ -325,6 +325,60 @@ static void a_wipe_takes_the_log_and_what_is_derived(void **state)
 	ps_load_clear(&load);
 }
 
+/* ---- logs that nobody writes are erased while others are written ---- */
+
+static void erase_on_a_thread(void *arg)
+{
+	const struct book *book = arg;
+	struct ps_erase erase = {.shards = {3, 0, 1}, .count = 3};
+	ps_erase_run(&erase, book->world->store);
+	assert_err(erase.err, RT_OK);
+	assert_true(erase.had[0] && !erase.had[1] && erase.had[2]);
+}
+
+static void logs_are_erased_beside_the_writer(void **state)
+{
+	struct book *book = *state;
+	static const enum ps_family derived[] = {PS_INDEX, PS_DEDUPE, PS_TAGS, PS_SNAPSHOTS};
+	for (uint32_t shard = 1; shard < WORLD_LOGS; shard++) {
+		add(book, shard, 200);
+	}
+	commit(book);
+	check_reopened(book);
+	put_snapshot(book, 1, 1);
+	put_snapshot(book, 2, 1);
+	add(book, 1, 20); /* not indexed, and in the memtable among those of others */
+	add(book, 2, 20);
+	add(book, 3, 20);
+	commit(book);
+	uv_thread_t thread;
+	assert_int_equal(uv_thread_create(&thread, erase_on_a_thread, book), 0);
+	for (uint32_t i = 0; i < 100; i++) {
+		add(book, 2, 3);
+		add(book, 4, 2);
+		commit(book);
+	}
+	uv_thread_join(&thread);
+	for (uint32_t shard = 1; shard <= 3; shard += 2) {
+		book->last[shard] = 0;
+		assert_int_equal(ps_store_index_watermark(book->world->store, shard), 0);
+		assert_int_equal(rows_of(book, PS_LOG, shard), 0);
+		for (size_t i = 0; i < 4; i++) {
+			assert_int_equal(rows_of(book, derived[i], shard), 0);
+			assert_true(rows_of(book, derived[i], 2) > 0);
+		}
+	}
+	check(book);
+	check_crashed(book);
+	book->term++;
+	add(book, 1, 30);
+	add(book, 3, 1);
+	commit(book);
+	check(book);
+	check_crashed(book);
+	check_reopened(book);
+}
+
 static void a_wiped_log_begins_where_it_was_told(void **state)
 {
 	struct book *book = *state;
@@ -492,6 +546,7 @@ int main(void)
 		TEST(a_shorter_log_is_no_lost_end),
 		TEST(what_is_indexed_is_not_cut),
 		TEST(a_wipe_takes_the_log_and_what_is_derived),
+		TEST(logs_are_erased_beside_the_writer),
 		TEST(a_wiped_log_begins_where_it_was_told),
 		TEST(a_wipe_in_the_middle_of_a_batch),
 		TEST(trimming_the_front_keeps_a_file_that_ends_there),

@@ -6,6 +6,7 @@
 #include "persistence/indexer.h"
 #include "persistence/reader.h"
 #include "persistence/writer.h"
+#include "runtime/base/container.h"
 #include "tests/unit/persistence/world.h"
 
 #define WORKERS 2u
@@ -23,6 +24,7 @@ struct driver {
 	uint64_t done_offset[WORLD_LOGS];
 	rt_err result;
 	struct ps_load load;
+	struct ps_erase erase;
 	char pid[32];
 };
 
@@ -550,12 +552,62 @@ static uint32_t count_rows(struct ps_store *store, uint32_t shard)
 	return count;
 }
 
-static void what_was_staged_before_a_wipe_leaves_no_row(void **state)
+/* The same when the log is erased: the reader has done it and the worker does not know yet. */
+static void erase_work(struct ps_job *job, struct ps_store *store)
 {
-	struct node *node = *state;
-	begin_and_wait(node, begin_staging);
-	/* As stop does, but for the close. */
-	struct ps_store *store = node->world->store;
+	ps_erase_run(RT_CONTAINER(job, struct ps_erase, job), store);
+}
+
+static void erase_done(struct ps_job *job)
+{
+	struct driver *driver = RT_CONTAINER(job, struct driver, erase.job);
+	struct ps_store *store = driver->node->world->store;
+	stage_made(driver, 11, 1011, 1);
+	driver->wrong += driver->erase.err != RT_OK;
+	ps_erase_done(&driver->erase, store);
+	driver->in_flight--; /* the round before this one */
+	struct ps_round *next = begin_step(driver);
+	put(driver, next, driver->index, 1);
+	stage_made(driver, 1, 2001, 1);
+	ps_writer_submit(driver->node->writer, next);
+}
+
+static void filled_done(struct ps_round *round, rt_err err)
+{
+	struct driver *driver = round->arg;
+	struct ps_store *store = driver->node->world->store;
+	stage_made(driver, 1, 1001, 1);
+	driver->erase = (struct ps_erase){.job = {.work = erase_work, .done = erase_done},
+		.shards = {driver->index},
+		.count = 1};
+	driver->wrong +=
+		ps_reader_submit(driver->node->reader, driver->worker, &driver->erase.job) != RT_OK;
+	while (err == RT_OK && atomic_load(&store->shards[driver->index].wipes) == 0) {
+	}
+	for (uint64_t offset = 2; offset <= 10; offset++) {
+		stage_made(driver, offset, 1000 + offset, 1);
+	}
+	struct ps_snapshot snapshot = {.seq = 1001, .offset = 1, .state = rt_bytes_str("old")};
+	ps_stage_snapshot(driver->stage, driver->index, rt_bytes_str("t|e1"), &snapshot);
+	driver->result = err;
+	ps_round_release(round);
+}
+
+static void begin_erasing(struct rt_worker *worker, struct rt_post *post)
+{
+	struct driver *driver = (struct driver *)(void *)post;
+	(void)worker;
+	struct ps_round *round = begin_step(driver);
+	round->done = filled_done;
+	for (uint64_t offset = 1; offset <= 10; offset++) {
+		put(driver, round, driver->index, offset);
+	}
+	ps_writer_submit(driver->node->writer, round);
+}
+
+/* As stop does, but for the close. */
+static struct ps_store *stop_threads(struct node *node)
+{
 	ps_reader_stop(node->reader);
 	ps_writer_stop(node->writer);
 	rt_system_stop(node->system);
@@ -563,6 +615,14 @@ static void what_was_staged_before_a_wipe_leaves_no_row(void **state)
 	node->reader = NULL;
 	node->writer = NULL;
 	node->indexer = NULL;
+	return node->world->store;
+}
+
+static void what_was_staged_before_a_wipe_leaves_no_row(void **state)
+{
+	struct node *node = *state;
+	begin_and_wait(node, begin_staging);
+	struct ps_store *store = stop_threads(node);
 	for (uint32_t i = 0; i < WORKERS; i++) {
 		uint64_t offset = 0;
 		struct ps_snapshot snapshot;
@@ -577,6 +637,24 @@ static void what_was_staged_before_a_wipe_leaves_no_row(void **state)
 	}
 }
 
+static void what_was_staged_before_an_erase_leaves_no_row(void **state)
+{
+	struct node *node = *state;
+	begin_and_wait(node, begin_erasing);
+	struct ps_store *store = stop_threads(node);
+	for (uint32_t i = 0; i < WORKERS; i++) {
+		struct ps_snapshot snapshot;
+		assert_int_equal(node->driver[i].wrong, 0);
+		assert_err(node->driver[i].result, RT_OK);
+		assert_log(store, i, 1, "2");
+		assert_int_equal(ps_store_index_watermark(store, i), 1);
+		assert_err(ps_store_snapshot_get(
+				   store, i, rt_bytes_str("t|e1"), UINT64_MAX, &snapshot, NULL),
+			RT_E_NOTFOUND);
+		assert_int_equal(count_rows(store, i), 2);
+	}
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -588,6 +666,7 @@ int main(void)
 		TEST(the_index_follows_while_running),
 		TEST(rounds_cut_and_wipe_in_the_order_of_their_submits),
 		TEST(what_was_staged_before_a_wipe_leaves_no_row),
+		TEST(what_was_staged_before_an_erase_leaves_no_row),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
