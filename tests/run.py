@@ -214,7 +214,7 @@ class Driver:
 
 # One thread of ours: the thread sanitizer has nothing to see there.
 UNTHREADED = (r"proto/test_|actors/(account|calculator)/|runtime/base/test_(base|bytes|err|hash)|"
-              r"persistence/test_(damage|log|store)$|clustersim/test_mem$|sharding/test_raft_")
+              r"persistence/test_(damage|store)$|clustersim/test_mem$|sharding/test_raft_")
 
 
 def stage_debug(driver):
