@@ -6,8 +6,10 @@
 #include "runtime/base/assert.h"
 #include "runtime/base/hash.h"
 
-#define SCAN_READAHEAD (2u * 1024u * 1024u)
-#define SCAN_LONG      4096u /* records: worth reading ahead for */
+#define SCAN_READAHEAD  (2u * 1024u * 1024u)
+#define SCAN_LONG       4096u /* records: worth reading so far ahead for */
+#define PIECE_READAHEAD (256u * 1024u)
+#define PIECE_LONG      128u /* as one reads who does not come back: not worth a place in the cache */
 
 uint32_t ps_store_shard_count(const struct ps_store *store)
 {
@@ -82,6 +84,11 @@ static bool was_cut(const struct ps_shard *at, uint64_t cuts)
 	return cuts % 2 != 0 || load(&at->cuts) != cuts;
 }
 
+static size_t ahead_of(uint64_t records)
+{
+	return records > SCAN_LONG ? SCAN_READAHEAD : records > PIECE_LONG ? PIECE_READAHEAD : 0;
+}
+
 /* NOLINTNEXTLINE(readability-function-size): a range and its visitor */
 rt_err ps_store_read(struct ps_store *store, uint32_t shard, uint64_t from, uint64_t upto,
 	ps_visit_fn *visit, void *arg, struct rt_errinfo *info)
@@ -107,7 +114,7 @@ rt_err ps_store_read(struct ps_store *store, uint32_t shard, uint64_t from, uint
 	ps_key_log(low, shard, from);
 	ps_key_log(high, shard, upto + 1);
 	struct ps_range range = {rt_bytes_of(low, sizeof(low)), rt_bytes_of(high, sizeof(high)),
-		true, upto - from > SCAN_LONG ? SCAN_READAHEAD : 0};
+		true, ahead_of(upto - from + 1)};
 	struct ps_iter iter;
 	ps_iter_init(&iter, store, PS_LOG, &range);
 	rocksdb_iter_seek(iter.it, (const char *)low, sizeof(low));

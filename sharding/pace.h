@@ -17,9 +17,9 @@
 #include <stdint.h>
 
 #define SH_PACE_BYTES    (16u * 1024u * 1024u) /* a second */
-#define SH_PACE_RECORD   512u /* bytes that writing and indexing one costs beside its own */
-#define SH_PACE_BURST_NS UINT64_C(100000000)  /* about what lies between two tries */
-#define SH_PACE_BUSY_NS  UINT64_C(1000000000) /* after the newest command */
+#define SH_PACE_RECORD   128u                  /* bytes that one costs beside its own */
+#define SH_PACE_BURST_NS UINT64_C(100000000)   /* about what lies between two tries */
+#define SH_PACE_BUSY_NS  UINT64_C(1000000000)  /* after the newest command */
 
 struct sh_pace {
 	_Atomic uint64_t paid_ns; /* what was read so far is paid for by then */

@@ -148,8 +148,10 @@ static bool fetch_one(void *arg, uint64_t offset, struct rt_bytes record)
 static void fetch_work(struct ps_job *job, struct ps_store *store)
 {
 	struct fetch *fetch = (struct fetch *)job;
-	rt_err err = ps_store_read(store, fetch->member->shard.index, fetch->read.from,
-		fetch->read.upto, fetch_one, fetch, NULL);
+	const struct sh_replica_read *read = &fetch->read;
+	uint64_t upto = read->from + read->max_count - 1; /* The store reads ahead, but no more. */
+	rt_err err = ps_store_read(store, fetch->member->shard.index, read->from,
+		upto < read->upto ? upto : read->upto, fetch_one, fetch, NULL);
 	fetch->err = fetch->err == RT_OK ? err : fetch->err;
 }
 
