@@ -342,6 +342,8 @@ static void *hammer_on(void *arg)
 	struct hammer *hammer = arg;
 	nng_socket socket;
 	nng_req0_open(&socket);
+	/* One that was cut off between two messages has nobody to send to. */
+	nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, PATIENCE_MS);
 	nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, PATIENCE_MS);
 	nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
 	nng_dial(socket, hammer->url, NULL, 0);
