@@ -103,7 +103,7 @@ class Lane:
         core = any(path.startswith("sharding/raft") for path in objects)
         cluster = all(re.match(CLUSTER, path) for path in objects)
         return {"directed": core, "host": not cluster, "sim": not cluster, "explore": not cluster,
-                "actors": any(path.startswith("actors/") for path in objects), "clusters": cluster}[self.name]
+                "actors": any(path.startswith("actors/") for path in objects), "clusters": cluster or all(re.match(BETWEEN, path) for path in objects)}[self.name]
 
     def kill(self, objects, directory, jobs, leaning=None):
         words = self.words + (["-l", str(leaning)] if leaning and self.name == "clusters" else [])
@@ -124,6 +124,8 @@ class Lane:
 
 # What stands above groups of replicas, and tests that know nothing of a group's host.
 CLUSTER = r"actors/|sharding/(ask|calls|coordinator|reconcile|region|report|serve)\.c"
+# What is between nodes has unit tests of its own, and clusters see it too.
+BETWEEN = r"sharding/(outgoing|region_frame)\.c"
 NOT_HOST = "test_(raft_|node|message|members|transport|handshake|cluster|coordinator|allocate|reports)"
 
 
@@ -145,7 +147,7 @@ def lanes(args):
         explore.programs = [Program("tests/explore/explore.c", "tests/explore/explore")]
         found.append(explore)
     if not args.few and os.path.exists("tests/clustersim/main.c"):
-        clusters = Lane("clusters", [], 600, ["-n", str(args.seeds), "-j", str(args.jobs)])
+        clusters = Lane("clusters", [], 600, ["-k", "-n", str(args.seeds), "-j", str(args.jobs)])
         clusters.programs = [Program("tests/clustersim/main.c", "tests/clustersim/clustersim")]
         found.append(clusters)
     return [lane for lane in found if lane.programs and lane.name not in args.without.split(",")]
