@@ -147,7 +147,8 @@ def lanes(args):
         explore.programs = [Program("tests/explore/explore.c", "tests/explore/explore")]
         found.append(explore)
     if not args.few and os.path.exists("tests/clustersim/main.c"):
-        clusters = Lane("clusters", [], 600, ["-k", "-n", str(args.seeds), "-j", str(args.jobs)])
+        clusters = Lane("clusters", [], 600, ["-f", "tests/clustersim/seeds.txt", "-n", str(args.seeds),
+                                       "-j", str(args.jobs)])
         clusters.programs = [Program("tests/clustersim/main.c", "tests/clustersim/clustersim")]
         found.append(clusters)
     return [lane for lane in found if lane.programs and lane.name not in args.without.split(",")]
