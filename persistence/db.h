@@ -143,9 +143,9 @@ rt_err ps_dedupe_find(struct ps_store *store, const struct ps_id *id, struct ps_
 	struct rt_errinfo *info);
 
 /* Ends a wipe whose batch is durable: the log keeps first..last only. Done again on open after a
- * crash. Writer thread. */
-rt_err ps_log_finish_wipe(struct ps_store *store, uint32_t shard, uint64_t first, uint64_t last,
-	struct rt_errinfo *info);
+ * crash. Whoever erases the log (struct ps_shard), with an empty batch of its own. */
+rt_err ps_log_finish_wipe(struct ps_store *store, rocksdb_writebatch_t *batch, uint32_t shard,
+	uint64_t first, uint64_t last, struct rt_errinfo *info);
 
 void ps_store_update_space(struct ps_store *store);
 uint64_t ps_store_backlog(const struct ps_store *store);

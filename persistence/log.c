@@ -272,7 +272,7 @@ static rt_err end_wipe(struct ps_store *store, rocksdb_writebatch_t *batch, uint
 	return write_batch(store, batch, info, "wipe");
 }
 
-static rt_err finish_wipe(struct ps_store *store, rocksdb_writebatch_t *batch, uint32_t shard,
+rt_err ps_log_finish_wipe(struct ps_store *store, rocksdb_writebatch_t *batch, uint32_t shard,
 	uint64_t first, uint64_t last, struct rt_errinfo *info)
 {
 	rt_err err = drop_rows(store, shard, 1, first, info);
@@ -286,12 +286,6 @@ static rt_err finish_wipe(struct ps_store *store, rocksdb_writebatch_t *batch, u
 		return err;
 	}
 	return end_wipe(store, batch, shard, info);
-}
-
-rt_err ps_log_finish_wipe(struct ps_store *store, uint32_t shard, uint64_t first, uint64_t last,
-	struct rt_errinfo *info)
-{
-	return finish_wipe(store, store->batch, shard, first, last, info);
 }
 
 static void count_wipes(struct ps_store *store)
@@ -319,7 +313,8 @@ static rt_err write_wiping(struct ps_store *store, struct rt_errinfo *info)
 	for (uint32_t i = 0; err == RT_OK && i < store->run_count; i++) {
 		const struct ps_run *run = &store->runs[i];
 		if (run->erase) {
-			err = ps_log_finish_wipe(store, run->shard, run->first, run->last, info);
+			err = ps_log_finish_wipe(
+				store, store->batch, run->shard, run->first, run->last, info);
 		}
 	}
 	if (err == RT_OK) {
@@ -410,7 +405,7 @@ static rt_err delete_rows(struct ps_store *store, rocksdb_writebatch_t *batch, u
 		ps_key_log(key, shard, offset);
 		rocksdb_writebatch_delete_cf(
 			batch, store->family[PS_LOG], (const char *)key, sizeof(key));
-		if (offset == last || (offset - first) % PS_ROWS_PER_BATCH == 0) {
+		if (offset == last || (offset - first + 1) % PS_ROWS_PER_BATCH == 0) {
 			err = write_batch(store, batch, info, "erase");
 		}
 	}
@@ -422,7 +417,7 @@ static rt_err erase_one(
 {
 	uint32_t shard = erase->shards[i];
 	if (!few_rows(store, erase, i)) {
-		return finish_wipe(store, batch, shard, 1, 0, &erase->info);
+		return ps_log_finish_wipe(store, batch, shard, 1, 0, &erase->info);
 	}
 	rt_err err =
 		delete_rows(store, batch, shard, erase->first[i], erase->last[i], &erase->info);

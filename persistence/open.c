@@ -260,7 +260,7 @@ static rt_err load_shard(struct ps_store *store, uint32_t shard, struct rt_errin
 			store, PS_META, ps_meta_shard(key, PS_META_WIPE, shard), &wiped, info);
 	}
 	if (err == RT_OK && wiped != UINT64_MAX) {
-		err = ps_log_finish_wipe(store, shard, first, wiped, info);
+		err = ps_log_finish_wipe(store, store->batch, shard, first, wiped, info);
 	}
 	if (err == RT_OK) {
 		err = read_number(

@@ -388,7 +388,7 @@ static void erase_done(struct ps_job *job)
 	renew(region, sh_region_now_ms(region));
 }
 
-/* All that wait, since one flush is for all of them; now and then, or at once for those that are
+/* All that wait, since one sync is for all of them; now and then, or at once for those that are
  * spoken to, since they are to be members. */
 static void erase_removed(struct sh_region *region, uint64_t now_ms)
 {

@@ -228,9 +228,11 @@ static uint64_t coordinator(const struct sh_region *region)
 		const struct sh_region_shard *member =
 			&region->members[meta / region->options.worker_count];
 		uint64_t leader = sh_calls_leader(member);
-		/* A table that names this node itself is of when it coordinated. */
-		bool was_me = leader == 0 && node == region->options.node;
-		node = leader != 0 ? leader : was_me ? 0 : node;
+		if (leader != 0) {
+			node = leader;
+		} else if (node == region->options.node) {
+			node = 0; /* The table is of when this node coordinated. */
+		}
 	}
 	return is_up(region, node) ? node : 0;
 }

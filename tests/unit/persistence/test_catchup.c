@@ -179,8 +179,8 @@ static void it_waits_while_the_disk_is_full(void **state)
 	world_fill(world, 100);
 	world_crash(world);
 	open_with_tail(world);
+	world_little_room(world);
 	start(node);
-	atomic_store(&world->store->space_low, true); /* few rows are a file all the same then */
 	atomic_store(&tables_without_room, 1);
 	catch_up(node, 1, 80, RT_OK);
 	assert_int_equal(atomic_load(&tables_without_room), 0);
@@ -215,8 +215,8 @@ static void it_never_ends_when_the_index_failed(void **state)
 	world_fill(world, 100);
 	world_crash(world);
 	open_with_tail(world);
+	world_little_room(world);
 	start(node);
-	atomic_store(&world->store->space_low, true);
 	atomic_store(&tables_fail, true);
 	node->catchup.shard = 1;
 	node->catchup.upto = 100;

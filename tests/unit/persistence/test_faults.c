@@ -214,6 +214,7 @@ static void a_close_that_cannot_write_the_manifest(void **state)
 static void index_fails(struct world *world, int code)
 {
 	struct ps_indexer *indexer = NULL;
+	world_little_room(world);
 	assert_err(ps_indexer_start(world->store, 1, &indexer, NULL), RT_OK);
 	struct ps_stage *stage = ps_indexer_stage(indexer, 0);
 	for (uint64_t offset = 1; offset <= 50; offset++) {
@@ -225,7 +226,6 @@ static void index_fails(struct world *world, int code)
 		free((void *)(uintptr_t)bytes.data);
 	}
 	ps_stage_flush(stage);
-	atomic_store(&world->store->space_low, true); /* few rows are a file all the same then */
 	arm(".sst", code, true, true);
 	ps_indexer_stop(indexer);
 	assert_true(atomic_load(&fault_hits) > 0);
@@ -354,7 +354,7 @@ static void a_wipe_that_is_cut_off_is_ended_by_an_open(void **state)
 static void erase_fails(struct world *world, const char *file)
 {
 	struct ps_erase erase = {.shards = {2, 1}, .count = 2};
-	atomic_store(&world->store->space_low, true); /* a range and a file, not row by row */
+	world_little_room(world);
 	arm(file, EIO, true, true);
 	ps_erase_run(&erase, world->store);
 	assert_err(erase.err, RT_E_IO);

@@ -283,17 +283,24 @@ static void put_snapshot(struct book *book, uint32_t shard, uint64_t seq)
 		RT_OK);
 }
 
-static void a_wipe_takes_the_log_and_what_is_derived(void **state)
+static const enum ps_family derived[] = {PS_INDEX, PS_DEDUPE, PS_TAGS, PS_SNAPSHOTS};
+
+/* Logs of 200 records and all that is derived from them. */
+static void fill(struct book *book, uint32_t from)
 {
-	struct book *book = *state;
-	for (uint32_t shard = 0; shard < WORLD_LOGS; shard++) {
+	for (uint32_t shard = from; shard < WORLD_LOGS; shard++) {
 		add(book, shard, 200);
 	}
 	commit(book);
 	check_reopened(book);
 	put_snapshot(book, 1, 1);
 	put_snapshot(book, 2, 1);
-	static const enum ps_family derived[] = {PS_INDEX, PS_DEDUPE, PS_TAGS, PS_SNAPSHOTS};
+}
+
+static void a_wipe_takes_the_log_and_what_is_derived(void **state)
+{
+	struct book *book = *state;
+	fill(book, 0);
 	wipe(book, 1, 1);
 	add(book, 1, 30);
 	add(book, 2, 1);
@@ -327,40 +334,44 @@ static void a_wipe_takes_the_log_and_what_is_derived(void **state)
 
 /* ---- logs that nobody writes are erased while others are written ---- */
 
+struct erasing {
+	struct ps_erase erase;
+	struct ps_store *store;
+};
+
 static void erase_on_a_thread(void *arg)
 {
-	const struct book *book = arg;
-	struct ps_erase erase = {.shards = {3, 0, 1}, .count = 3};
-	ps_erase_run(&erase, book->world->store);
-	assert_err(erase.err, RT_OK);
-	assert_true(erase.had[0] && !erase.had[1] && erase.had[2]);
+	struct erasing *erasing = arg;
+	ps_erase_run(&erasing->erase, erasing->store);
 }
 
-static void logs_are_erased_beside_the_writer(void **state)
+/* Shard 0 has nothing. */
+static void erase_beside_the_writer(struct book *book)
 {
-	struct book *book = *state;
-	static const enum ps_family derived[] = {PS_INDEX, PS_DEDUPE, PS_TAGS, PS_SNAPSHOTS};
-	for (uint32_t shard = 1; shard < WORLD_LOGS; shard++) {
-		add(book, shard, 200);
-	}
-	commit(book);
-	check_reopened(book);
-	put_snapshot(book, 1, 1);
-	put_snapshot(book, 2, 1);
-	add(book, 1, 20); /* not indexed, and in the memtable among those of others */
-	add(book, 2, 20);
-	add(book, 3, 20);
-	commit(book);
+	struct erasing erasing = {
+		.erase = {.shards = {3, 0, 1}, .count = 3}, .store = book->world->store};
 	uv_thread_t thread;
-	assert_int_equal(uv_thread_create(&thread, erase_on_a_thread, book), 0);
+	assert_int_equal(uv_thread_create(&thread, erase_on_a_thread, &erasing), 0);
 	for (uint32_t i = 0; i < 100; i++) {
 		add(book, 2, 3);
 		add(book, 4, 2);
 		commit(book);
 	}
 	uv_thread_join(&thread);
+	assert_err(erasing.erase.err, RT_OK);
+	assert_true(erasing.erase.had[0] && !erasing.erase.had[1] && erasing.erase.had[2]);
+	book->last[1] = book->last[3] = 0;
+	book->term++;
+}
+
+static void erase_and_write_again(struct book *book)
+{
+	add(book, 1, 20); /* not indexed, and in the memtable among those of others */
+	add(book, 2, 20);
+	add(book, 3, 20);
+	commit(book);
+	erase_beside_the_writer(book);
 	for (uint32_t shard = 1; shard <= 3; shard += 2) {
-		book->last[shard] = 0;
 		assert_int_equal(ps_store_index_watermark(book->world->store, shard), 0);
 		assert_int_equal(rows_of(book, PS_LOG, shard), 0);
 		for (size_t i = 0; i < 4; i++) {
@@ -370,13 +381,30 @@ static void logs_are_erased_beside_the_writer(void **state)
 	}
 	check(book);
 	check_crashed(book);
-	book->term++;
 	add(book, 1, 30);
 	add(book, 3, 1);
 	commit(book);
 	check(book);
 	check_crashed(book);
 	check_reopened(book);
+}
+
+static void logs_are_erased_beside_the_writer(void **state)
+{
+	struct book *book = *state;
+	fill(book, 1);
+	erase_and_write_again(book);
+}
+
+/* Then by file and range, as a log of very many records is. */
+static void logs_are_erased_on_a_disk_with_little_room(void **state)
+{
+	struct book *book = *state;
+	fill(book, 1);
+	rocksdb_compact_range_cf(
+		book->world->store->db, book->world->store->family[PS_LOG], NULL, 0, NULL, 0);
+	world_little_room(book->world);
+	erase_and_write_again(book);
 }
 
 static void a_wiped_log_begins_where_it_was_told(void **state)
@@ -547,6 +575,7 @@ int main(void)
 		TEST(what_is_indexed_is_not_cut),
 		TEST(a_wipe_takes_the_log_and_what_is_derived),
 		TEST(logs_are_erased_beside_the_writer),
+		TEST(logs_are_erased_on_a_disk_with_little_room),
 		TEST(a_wiped_log_begins_where_it_was_told),
 		TEST(a_wipe_in_the_middle_of_a_batch),
 		TEST(trimming_the_front_keeps_a_file_that_ends_there),
